@@ -1,0 +1,78 @@
+"""Who may talk to the node, and where it sends."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from configs.section import Section
+
+Service = Literal["echo", "store", "find", "move", "get", "commit", "mpps", "ian"]
+ObjectKind = Literal["sr", "seg", "summary"]
+
+
+class DeliverByDimse(Section):
+    """Results go out by C-STORE to the peer's host and port."""
+
+    by: Literal["dimse"] = "dimse"
+    send: tuple[ObjectKind, ...] = ("sr", "seg")
+
+
+class Caps(Section):
+    """How much of the node one peer may take."""
+
+    associations: PositiveInt | None = None
+    instances_per_minute: PositiveInt | None = None
+
+
+class Peer(Section):
+    """One remote application entity."""
+
+    ae_title: str
+    """Exact AE title, or `*` for any; exact ones are matched first, then the narrower network."""
+    host: str | None = None
+    """Where the node calls the peer."""
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    sources: tuple[str, ...] = Field(default=(), alias="from")
+    """Addresses, host names and networks that may call as this peer; empty: `host`."""
+    accept: tuple[Service, ...] = ("echo", "store")
+    deliver: DeliverByDimse | None = None
+    """How results reach the peer; absent: it is never a destination."""
+    archive: bool = False
+    quiet_after_s: PositiveFloat | None = None
+    settle_s: NonNegativeFloat | None = None
+    corrections: Literal["hold", "accept"] = "hold"
+    answer_as: str | None = None
+    """The node's own AE title towards this peer."""
+    caps: Caps = Caps()
+
+    @model_validator(mode="after")
+    def check_reach(self) -> Self:
+        if self.deliver is not None and (self.host is None or self.port is None):
+            raise ValueError("deliver needs host and port")
+        if self.archive and "commit" in self.accept:
+            raise ValueError("archive: true and accept: commit exclude each other")
+        if not self.sources and self.host is None:
+            raise ValueError("needs host or from")
+        return self
+
+    @property
+    def may_call_from(self) -> tuple[str, ...]:
+        """Addresses, names and networks from which this peer may call."""
+        return self.sources or ((self.host,) if self.host else ())
+
+    @property
+    def is_local(self) -> bool:
+        """Whether every source of the peer is this machine."""
+        return all(_is_loopback(source) for source in self.may_call_from)
+
+
+def _is_loopback(source: str) -> bool:
+    if source == "localhost":
+        return True
+    try:
+        return ipaddress.ip_network(source, strict=False).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,130 @@
+"""Which studies go to which engine, as `routes.yaml` says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+from pydicom.datadict import tag_for_keyword
+
+from configs.section import Section
+
+Scalar = str | int | float
+
+
+@dataclass(frozen=True)
+class AnyValue:
+    """One of the values holds; text is a glob (`CT*`), compared without regard to case."""
+
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True)
+class Within:
+    """A number between the bounds, both included."""
+
+    minimum: float | None
+    maximum: float | None
+
+
+@dataclass(frozen=True)
+class Present:
+    """The attribute is there with a value (or is not)."""
+
+    present: bool
+
+
+@dataclass(frozen=True)
+class Has:
+    """One of several values of the attribute matches the glob."""
+
+    value: Scalar
+
+
+Operator = AnyValue | Within | Present | Has
+
+
+@dataclass(frozen=True)
+class Term:
+    """One attribute of study, series or sender, and what must hold of it."""
+
+    name: str
+    """DICOM keyword, or `sender`, `calling_ae_title`, `called_ae_title`."""
+    operator: Operator
+
+
+@dataclass(frozen=True)
+class AllOf:
+    conditions: tuple[Condition, ...]
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    conditions: tuple[Condition, ...]
+
+
+@dataclass(frozen=True)
+class Not:
+    condition: Condition
+
+
+Condition = Term | AllOf | AnyOf | Not
+
+#: Names that rules know beside DICOM keywords.
+SENDER_TERMS = frozenset({"sender", "calling_ae_title", "called_ae_title"})
+
+
+def parse_condition(raw: Any, path: str = "when") -> Condition:
+    """Read one condition; a `ValueError` names the path of what is wrong."""
+    if not isinstance(raw, dict) or len(raw) != 1:
+        raise ValueError(f"{path}: write one name and what must hold of it, such as {{Modality: CT}}")
+    ((name, value),) = raw.items()
+    if name in ("all", "any"):
+        if not isinstance(value, list):
+            raise ValueError(f"{path}.{name}: write a list of conditions")
+        parts = tuple(parse_condition(part, f"{path}.{name}[{index}]") for index, part in enumerate(value))
+        return AllOf(parts) if name == "all" else AnyOf(parts)
+    if name == "not":
+        return Not(parse_condition(value, f"{path}.not"))
+    if name not in SENDER_TERMS and not tag_for_keyword(str(name)):
+        raise ValueError(f"{path}.{name}: no such DICOM keyword")
+    return Term(str(name), _parse_operator(value, f"{path}.{name}"))
+
+
+def _parse_operator(raw: Any, path: str) -> Operator:
+    if isinstance(raw, dict):
+        return _parse_operator_map(raw, path)
+    values = raw if isinstance(raw, list) else [raw]
+    if not values or not all(_is_scalar(value) for value in values):
+        raise ValueError(f"{path}: write a value, a list of values, {{min, max}}, {{present: true}} or {{has: value}}")
+    return AnyValue(tuple(values))
+
+
+def _parse_operator_map(raw: dict[Any, Any], path: str) -> Operator:
+    keys = set(raw)
+    if keys and keys <= {"min", "max"}:
+        if not all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in raw.values()):
+            raise ValueError(f"{path}: min and max are numbers")
+        return Within(raw.get("min"), raw.get("max"))
+    if keys == {"present"} and isinstance(raw["present"], bool):
+        return Present(raw["present"])
+    if keys == {"has"} and _is_scalar(raw["has"]):
+        return Has(raw["has"])
+    raise ValueError(f"{path}: unknown operator; there are min, max, present and has")
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+class Route(Section):
+    """One rule: which series of which studies go to which engine, and where its results go."""
+
+    name: str
+    engine: str
+    task: str = "default"
+    when: Annotated[Condition, BeforeValidator(parse_condition)] = AllOf(())
+    series: Literal["best", "all", "each"] = "best"
+    deliver_to: tuple[str, ...] = Field(default=("sender",))
+    deliver_refusals: bool = False

@@ -1,0 +1,157 @@
+"""The node's settings, as one frozen value that `main` hands down in parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
+
+from configs.engines import EngineSettings
+from configs.peers import Peer
+from configs.routes import Route
+from configs.section import Section
+
+#: Source: PS3.5 6.2 (AE: 16 characters, no control characters, no backslash, not only spaces).
+AeTitle = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[\x20-\x5b\x5d-\x7e]{1,16}$")]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"unknown time zone {name!r}: use a name such as Europe/Vienna") from error
+    return name
+
+
+class NodeSettings(Section):
+    """Who this node says it is."""
+
+    name: str = "dicom-node"
+    """Station name in what the node makes, at most 16 characters."""
+    serial_number: str = "1"
+    """Device serial number of this installation (0018,1000)."""
+    institution_name: str = ""
+    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    """Time zone of results whose sources name none."""
+
+
+class DimseSettings(Section):
+    """Where DICOM peers reach the node."""
+
+    ae_title: AeTitle = "DICOMNODE"
+    also_answers_to: tuple[AeTitle, ...] = ()
+    """Further AE titles of this node; rules see which one was called."""
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    maximum_associations: PositiveInt = 100
+    maximum_pdu_size: PositiveInt = 131072
+    idle_after_s: PositiveFloat = 600.0
+    """Seconds without traffic after which an association is ended."""
+    answer_within_s: PositiveFloat = 30.0
+    """Seconds that a peer may take to answer a message or an association request."""
+
+
+class HttpSettings(Section):
+    """Where programs, viewers and the console reach the node."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    public_url: str = ""
+    """Base URL as others see it; empty: taken from each request."""
+    cors_origins: tuple[str, ...] = ()
+
+
+class AuthSettings(Section):
+    """Who may use HTTP."""
+
+    local: Literal["open", "closed"] = "open"
+    """`open`: no key is needed on a loopback-only bind, for requests that plainly come from this machine."""
+    admin_key: SecretStr | None = None
+
+
+class DatabaseSettings(Section):
+    """Where the index and the queue live."""
+
+    url: str = ""
+    """SQLAlchemy URL; empty: SQLite in the data directory."""
+
+
+class BlobSettings(Section):
+    """Where instances live."""
+
+    url: str = ""
+    """Empty: local files in the data directory."""
+
+
+class QuietSettings(Section):
+    """When a study is taken to be complete."""
+
+    after_s: PositiveFloat = 5.0
+    """Seconds since the last instance, with its sender no longer active."""
+    sender_idle_after_s: PositiveFloat = 2.0
+    """Seconds without traffic after which an open association no longer counts as active."""
+    at_most_s: PositiveFloat = 1800.0
+    """Seconds of gathering after which the study is taken as it stands."""
+
+    @model_validator(mode="after")
+    def check_order(self) -> Self:
+        if self.after_s > self.at_most_s:
+            raise ValueError(f"need after_s <= at_most_s, not {self.after_s} > {self.at_most_s}")
+        return self
+
+
+class DeliverySettings(Section):
+    """How results go out."""
+
+    settle_s: NonNegativeFloat = 60.0
+    """Seconds after the study's last instance before results leave, where completeness had no evidence."""
+    first_retry_s: PositiveFloat = 5.0
+    retry_at_most_s: PositiveFloat = 900.0
+    """Ceiling of the back-off."""
+    attempts: PositiveInt = 50
+    """Attempts before a delivery is given up and waits for a person."""
+
+
+class DiskSettings(Section):
+    """What is never filled."""
+
+    reserve_mb: NonNegativeFloat = 1024.0
+    """Megabytes (10^6 bytes) that stay free: instances are refused before they are touched."""
+
+
+class LogSettings(Section):
+    """What the node writes to its error stream."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    form: Literal["text", "json"] = "text"
+
+
+class Settings(Section):
+    """All of it: `node.yaml`, `peers.yaml`, `routes.yaml`, `engines.yaml` and the environment."""
+
+    data_dir: Path = Path("data")
+    node: NodeSettings = NodeSettings()
+    dimse: DimseSettings = DimseSettings()
+    http: HttpSettings = HttpSettings()
+    auth: AuthSettings = AuthSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    blobs: BlobSettings = BlobSettings()
+    quiet: QuietSettings = QuietSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    disk: DiskSettings = DiskSettings()
+    log: LogSettings = LogSettings()
+    peers: dict[str, Peer] = {}
+    routes: tuple[Route, ...] = ()
+    engines: dict[str, EngineSettings] = {}

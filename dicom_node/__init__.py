@@ -1,0 +1,1 @@
+"""DIMSE, decisions, stories, and the start."""

@@ -1,0 +1,1 @@
+"""From pixels to findings, and from findings to DICOM objects."""

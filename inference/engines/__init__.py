@@ -1,0 +1,1 @@
+"""Engines: models and algorithms that read volumes."""

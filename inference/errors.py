@@ -1,0 +1,21 @@
+"""What can go wrong between pixels and results."""
+
+from __future__ import annotations
+
+from configs.errors import NodeError
+
+
+class InferenceError(NodeError):
+    """No answer could be made."""
+
+
+class UnsuitableStudy(InferenceError):
+    """The engine cannot read these images; trying again will not help."""
+
+
+class EngineUnavailable(InferenceError):
+    """The engine's device or weights are missing; later."""
+
+
+class UnusableAnswer(InferenceError):
+    """The answer cannot be encoded as a correct DICOM object."""

@@ -1,0 +1,111 @@
+"""What an engine says about images: frozen values that know no format.
+
+SR, SEG, JSON and the console are made from the same findings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept (PS3.3 8.8)."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number with its unit."""
+
+    name: Code
+    value: float
+    unit: Code
+    """UCUM."""
+    method: Code | None = None
+    derivation: Code | None = None
+    """How the number stands for many (mean, percentile; CID 7464)."""
+    caution: str = ""
+    """What a reader must know beside the number; empty: nothing."""
+
+
+@dataclass(frozen=True)
+class NotComputed:
+    """A number that was withheld, and why."""
+
+    name: Code
+    unit: Code
+    reason: str
+
+
+@dataclass(frozen=True)
+class Qualitative:
+    """One coded answer."""
+
+    name: Code
+    value: Code
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """One outlined structure."""
+
+    label: str
+    """At most 64 characters."""
+    category: Code
+    type: Code
+    laterality: Code | None
+    mask: Mask
+    """(slices, rows, columns), the analysed volume's own shape."""
+    tracking_id: str
+    """Stable name of the structure, the same in every revision."""
+    colour: tuple[int, int, int] = (255, 255, 0)
+    """Recommended display colour, sRGB 0-255."""
+
+
+@dataclass(frozen=True)
+class MeasurementGroup:
+    """Numbers about one structure, or about several taken together."""
+
+    tracking_id: str
+    finding: Code
+    site: Code
+    laterality: Code | None
+    segments: tuple[str, ...]
+    """Labels of the segments measured; one: the group refers to it; several: volumes taken together."""
+    measurements: tuple[Measurement, ...] = ()
+    not_computed: tuple[NotComputed, ...] = ()
+    qualitative: tuple[Qualitative, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """All that one engine said about one series."""
+
+    summary: str
+    """What a reader must find first: standing, input, main figures, limits (results-objects section 4a).
+    Its first words are RESEARCH USE (classical), Draft text (model) or NOT ANALYSED (refusal)."""
+    segments: tuple[Segment, ...] = ()
+    groups: tuple[MeasurementGroup, ...] = ()
+    qualitative: tuple[Qualitative, ...] = ()
+    """Answers about the study as a whole."""
+    narrative: tuple[str, ...] = ()
+    """Further paragraphs, in reading order."""
+    refusal: str | None = None
+    """Why nothing was analysed, with figures; None: it was."""
+    facts: tuple[tuple[str, Any], ...] = ()
+    """Plain JSON values about how it was done (voxels of removed airways, thresholds met)."""
+
+
+def refusal(engine: str, reason: str) -> Findings:
+    """Findings of an engine that declined: absence is never silent."""
+    return Findings(summary=f"NOT ANALYSED by {engine}: {reason} This is not a normal result.", refusal=reason)

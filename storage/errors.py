@@ -1,0 +1,33 @@
+"""What can go wrong with keeping and finding."""
+
+from __future__ import annotations
+
+from configs.errors import NodeError
+
+
+class StorageError(NodeError):
+    """Something could not be kept or found."""
+
+
+class UnreadableInstance(StorageError):
+    """The bytes are no DICOM instance."""
+
+
+class SopClassMismatch(StorageError):
+    """The data set is of another SOP Class or Instance than was announced."""
+
+
+class NotKept(StorageError):
+    """No such study, series or instance is kept here."""
+
+
+class DiskFull(StorageError):
+    """The disk reserve is reached; nothing more is kept until space returns."""
+
+
+class IndexUnavailable(StorageError):
+    """The database does not answer."""
+
+
+class ForbiddenTransition(StorageError):
+    """The ledger does not allow this change of state."""

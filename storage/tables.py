@@ -1,0 +1,334 @@
+"""Tables of the index, one schema for SQLite and PostgreSQL. Rows never leave this room.
+
+Times are UTC, stored as fixed-width ISO 8601 text by `UtcDateTime`, so that both engines compare them alike.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time, kept as text such as `2026-11-24T09:30:00.123456Z`."""
+
+    impl = String(27)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
+        """Refuse naive times; write UTC with microseconds."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone cannot be kept")
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
+        """Give an aware UTC time."""
+        if value is None:
+            return None
+        return datetime.strptime(value, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+UID = String(64)
+
+studies = Table(
+    "studies",
+    metadata,
+    Column("study_instance_uid", UID, primary_key=True),
+    # Values as QIDO-RS and C-FIND give them (decoded Unicode), and folded for matching.
+    Column("patient_name", Text, nullable=False, default=""),
+    Column("patient_name_folded", Text, nullable=False, default=""),
+    Column("patient_id", Text, nullable=False, default=""),
+    Column("issuer_of_patient_id", Text, nullable=False, default=""),
+    Column("patient_birth_date", String(64), nullable=False, default=""),
+    Column("patient_sex", String(64), nullable=False, default=""),
+    Column("study_date", String(64), nullable=False, default=""),
+    Column("study_time", String(64), nullable=False, default=""),
+    Column("accession_number", Text, nullable=False, default=""),
+    Column("study_id", Text, nullable=False, default=""),
+    Column("study_description", Text, nullable=False, default=""),
+    Column("referring_physician_name", Text, nullable=False, default=""),
+    Column("modalities", Text, nullable=False, default=""),  # sorted, joined by a backslash
+    Column("attributes", Text, nullable=False, default="{}"),  # DICOM JSON of the study level
+    Column("number_of_series", Integer, nullable=False, default=0),
+    Column("number_of_instances", Integer, nullable=False, default=0),
+    Column("number_of_inputs", Integer, nullable=False, default=0),
+    Column("state", String(32), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("state_since", UtcDateTime, nullable=False),
+    Column("input_version", Integer, nullable=False, default=0),
+    Column("decision_number", Integer, nullable=False, default=0),
+    Column("first_received_at", UtcDateTime, nullable=False),
+    Column("gathering_since", UtcDateTime, nullable=False),
+    Column("last_instance_at", UtcDateTime, nullable=False),
+    Index("ix_studies_state", "state"),
+    Index("ix_studies_patient_id", "patient_id"),
+    Index("ix_studies_accession_number", "accession_number"),
+    Index("ix_studies_study_date", "study_date", "study_time"),
+    Index("ix_studies_patient_name_folded", "patient_name_folded"),
+    Index("ix_studies_last_instance_at", "last_instance_at"),
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("study_instance_uid", UID, ForeignKey("studies.study_instance_uid"), primary_key=True),
+    Column("series_instance_uid", UID, primary_key=True),
+    Column("modality", String(32), nullable=False, default=""),
+    Column("series_number", Integer),
+    Column("series_description", Text, nullable=False, default=""),
+    Column("attributes", Text, nullable=False, default="{}"),  # DICOM JSON of the series level
+    Column("number_of_instances", Integer, nullable=False, default=0),
+    Column("number_of_inputs", Integer, nullable=False, default=0),
+    Column("first_received_at", UtcDateTime, nullable=False),
+)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("sop_instance_uid", UID, primary_key=True),
+    Column("study_instance_uid", UID, ForeignKey("studies.study_instance_uid"), nullable=False),
+    Column("series_instance_uid", UID, nullable=False),
+    Column("sop_class_uid", UID, nullable=False),
+    Column("transfer_syntax_uid", UID, nullable=False),
+    Column("instance_number", Integer),
+    Column("number_of_frames", Integer, nullable=False, default=1),
+    Column("attributes", Text, nullable=False, default="{}"),  # DICOM JSON of the instance level
+    # Whom the instance says it is of: JSON list of ID, issuer, name, birth date, sex, each normalised.
+    Column("patient", Text, nullable=False, default="[]"),
+    Column("role", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("path", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("origin_kind", String(16), nullable=False),
+    Column("peer", Text, nullable=False, default=""),
+    Column("calling_ae_title", String(16), nullable=False, default=""),
+    Column("called_ae_title", String(16), nullable=False, default=""),
+    Column("host", Text, nullable=False, default=""),
+    Column("association_id", String(64)),
+    Index("ix_instances_series", "study_instance_uid", "series_instance_uid", "instance_number"),
+)
+
+#: Other bytes under a kept SOP Instance UID: durable, answered Success, classed later by the courier.
+variants = Table(
+    "variants",
+    metadata,
+    Column("sop_instance_uid", UID, ForeignKey("instances.sop_instance_uid"), primary_key=True),
+    Column("sha256", String(64), primary_key=True),
+    Column("transfer_syntax_uid", UID, primary_key=True),
+    Column("path", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("peer", Text, nullable=False, default=""),
+    Column("calling_ae_title", String(16), nullable=False, default=""),
+    Column("host", Text, nullable=False, default=""),
+    Index("ix_variants_state", "state"),
+)
+
+#: Who brought input instances of a study, over which association.
+contributions = Table(
+    "contributions",
+    metadata,
+    Column("study_instance_uid", UID, ForeignKey("studies.study_instance_uid"), primary_key=True),
+    Column("association_id", String(64), primary_key=True),  # or the origin's kind where there is no association
+    Column("peer", Text, nullable=False, default=""),
+    Column("calling_ae_title", String(16), nullable=False, default=""),
+    Column("called_ae_title", String(16), nullable=False, default=""),
+    Column("host", Text, nullable=False, default=""),
+    Column("last_instance_at", UtcDateTime, nullable=False),
+)
+
+#: Associations as requested by peers; `last_traffic_at` is refreshed at most twice a second.
+associations = Table(
+    "associations",
+    metadata,
+    Column("association_id", String(64), primary_key=True),
+    Column("receiver", Text, nullable=False),
+    Column("peer", Text, nullable=False, default=""),
+    Column("calling_ae_title", String(16), nullable=False, default=""),
+    Column("called_ae_title", String(16), nullable=False, default=""),
+    Column("host", Text, nullable=False, default=""),
+    Column("opened_at", UtcDateTime, nullable=False),
+    Column("last_traffic_at", UtcDateTime, nullable=False),
+    Column("closed_at", UtcDateTime),
+    Column("end", String(16), nullable=False, default=""),  # released, aborted, lost
+    Index("ix_associations_closed_at", "closed_at"),
+)
+
+refused_callers = Table(
+    "refused_callers",
+    metadata,
+    Column("calling_ae_title", String(16), primary_key=True),
+    Column("called_ae_title", String(16), primary_key=True),
+    Column("host", String(255), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("count", Integer, nullable=False, default=1),
+    Column("last_at", UtcDateTime, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("study_instance_uid", UID, ForeignKey("studies.study_instance_uid"), primary_key=True),
+    Column("decision_number", Integer, primary_key=True),
+    Column("input_version", Integer, nullable=False),
+    Column("evidence", String(32), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("decided_at", UtcDateTime, nullable=False),
+    Column("routes", Text, nullable=False, default="[]"),  # JSON of RouteOutcome
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job_id", String(160), primary_key=True),
+    Column("study_instance_uid", UID, ForeignKey("studies.study_instance_uid"), nullable=False),
+    Column("decision_number", Integer, nullable=False),
+    Column("engine", String(64), nullable=False),
+    Column("route", Text, nullable=False),
+    Column("task", String(64), nullable=False),
+    Column("series_instance_uids", Text, nullable=False),  # JSON list
+    Column("selection", String(8), nullable=False),
+    Column("deliver_to", Text, nullable=False),  # JSON list
+    Column("deliver_refusals", Boolean, nullable=False),
+    Column("settle_until", UtcDateTime, nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("run_keys", Text, nullable=False, default="[]"),  # JSON list
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Index("ix_jobs_study_instance_uid", "study_instance_uid"),
+    Index("ix_jobs_state", "state"),
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    Column("run_key", String(64), primary_key=True),
+    Column("study_instance_uid", UID, ForeignKey("studies.study_instance_uid"), nullable=False),
+    Column("engine", String(64), nullable=False),
+    Column("task", String(64), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("analysed_at", UtcDateTime, nullable=False),
+    Column("path", Text, nullable=False),  # blob key of the encoded findings
+    Column("facts", Text, nullable=False, default="{}"),
+    UniqueConstraint("study_instance_uid", "engine", "task", "revision", name="uq_findings_revision"),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("sop_instance_uid", UID, primary_key=True),  # reserved before the instance itself is kept
+    Column("run_key", String(64), ForeignKey("findings.run_key"), nullable=False),
+    Column("form", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("series_instance_uid", UID, nullable=False),
+    Column("sop_class_uid", UID, nullable=False),
+    Column("refusal", Boolean, nullable=False, default=False),
+    UniqueConstraint("run_key", "form", "kind", name="uq_results_run"),
+    Index("ix_results_study_instance_uid", "study_instance_uid"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("delivery_id", String(255), primary_key=True),
+    Column("job_id", String(160), ForeignKey("jobs.job_id"), nullable=False),
+    Column("run_key", String(64), ForeignKey("findings.run_key"), nullable=False),
+    Column("form", String(64), nullable=False),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("destination", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_attempt_at", UtcDateTime, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Index("ix_deliveries_state", "state", "next_attempt_at"),
+    Index("ix_deliveries_study_instance_uid", "study_instance_uid"),
+)
+
+delivery_items = Table(
+    "delivery_items",
+    metadata,
+    Column("delivery_id", String(255), ForeignKey("deliveries.delivery_id"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("sop_instance_uid", UID, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("status", Integer),
+    Column("reason", Text, nullable=False, default=""),
+    Column("accepted_at", UtcDateTime),
+)
+
+transitions = Table(
+    "transitions",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("subject", String(16), nullable=False),
+    Column("subject_id", String(255), nullable=False),
+    Column("from_state", String(32), nullable=False),
+    Column("to_state", String(32), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Index("ix_transitions_subject", "subject", "subject_id"),
+)
+
+audit_events = Table(
+    "audit_events",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("study_instance_uid", UID),
+    Column("outcome", String(16), nullable=False),
+    Column("detail", Text, nullable=False, default=""),
+    Index("ix_audit_events_at", "at"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("salt", LargeBinary, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("permissions", Text, nullable=False),  # JSON list
+    Column("sender_peers", Text),  # JSON list; NULL: every study
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("revoked_at", UtcDateTime),
+)
