@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveFloat
+from pydantic import AfterValidator, PositiveFloat
 
 from configs.section import Section
+
+#: Engines that routes may name; one that is not installed leaves its studies waiting.
+ENGINE_NAMES = ("classical-lung", "classical-tissue", "classical-skin", "medversa")
+
+
+def check_engine_name(name: str) -> str:
+    """Refuse a name that no engine has; `remote-<name>` is free."""
+    if name not in ENGINE_NAMES and not (name.startswith("remote-") and len(name) > len("remote-")):
+        raise ValueError(f"unknown engine {name!r}; there are {', '.join(ENGINE_NAMES)} and remote-<name>")
+    return name
+
+
+EngineName = Annotated[str, AfterValidator(check_engine_name)]
 
 
 class EngineSettings(Section):

@@ -66,10 +66,11 @@ class Peer(Section):
     @property
     def is_local(self) -> bool:
         """Whether every source of the peer is this machine."""
-        return all(_is_loopback(source) for source in self.may_call_from)
+        return all(is_loopback(source) for source in self.may_call_from)
 
 
-def _is_loopback(source: str) -> bool:
+def is_loopback(source: str) -> bool:
+    """Tell whether an address, network or host name means this machine alone."""
     if source == "localhost":
         return True
     try:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from pydicom.datadict import tag_for_keyword
 
+from configs.engines import EngineName
 from configs.section import Section
 
 Scalar = str | int | float
@@ -122,7 +123,7 @@ class Route(Section):
     """One rule: which series of which studies go to which engine, and where its results go."""
 
     name: str
-    engine: str
+    engine: EngineName
     task: str = "default"
     when: Annotated[Condition, BeforeValidator(parse_condition)] = AllOf(())
     series: Literal["best", "all", "each"] = "best"

@@ -17,8 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from configs.engines import EngineSettings
-from configs.peers import Peer
+from configs.engines import EngineName, EngineSettings
+from configs.peers import Peer, is_loopback
 from configs.routes import Route
 from configs.section import Section
 
@@ -62,6 +62,11 @@ class DimseSettings(Section):
     answer_within_s: PositiveFloat = 30.0
     """Seconds that a peer may take to answer a message or an association request."""
 
+    @property
+    def listens_beyond_this_machine(self) -> bool:
+        """Whether others than this machine can reach the port."""
+        return not is_loopback(self.host)
+
 
 class HttpSettings(Section):
     """Where programs, viewers and the console reach the node."""
@@ -71,6 +76,11 @@ class HttpSettings(Section):
     public_url: str = ""
     """Base URL as others see it; empty: taken from each request."""
     cors_origins: tuple[str, ...] = ()
+
+    @property
+    def listens_beyond_this_machine(self) -> bool:
+        """Whether others than this machine can reach the port."""
+        return not is_loopback(self.host)
 
 
 class AuthSettings(Section):
@@ -154,4 +164,4 @@ class Settings(Section):
     log: LogSettings = LogSettings()
     peers: dict[str, Peer] = {}
     routes: tuple[Route, ...] = ()
-    engines: dict[str, EngineSettings] = {}
+    engines: dict[EngineName, EngineSettings] = {}

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from configs.errors import ConfigError
+from configs.load import FILES, load
+from configs.routes import AllOf, Term
+
+
+def make_config(tmp_path: Path, **files: str) -> Path:
+    directory = tmp_path / "config"
+    directory.mkdir()
+    for name, text in files.items():
+        (directory / f"{name}.yaml").write_text(text)
+    return directory
+
+
+def test_first_start_copies_the_shipped_files_and_they_load(tmp_path: Path) -> None:
+    loaded = load(None, {"DICOM_NODE_DATA_DIR": str(tmp_path / "d")}, working_dir=tmp_path)
+    assert loaded.first_start
+    assert {path.name for path in loaded.config_dir.iterdir()} == set(FILES)
+    assert [route.engine for route in loaded.settings.routes] == ["classical-lung"]
+    assert loaded.settings.peers["loopback"].is_local
+
+
+def test_shipped_node_yaml_says_the_defaults(tmp_path: Path) -> None:
+    shipped = load(None, {"DICOM_NODE_DATA_DIR": str(tmp_path / "d")}, working_dir=tmp_path).settings
+    bare = load(make_config(tmp_path), {"DICOM_NODE_DATA_DIR": str(tmp_path / "d")}, working_dir=tmp_path).settings
+    for section in FILES["node.yaml"]:
+        assert getattr(shipped, section) == getattr(bare, section)
+
+
+def test_second_start_keeps_what_an_administrator_wrote(tmp_path: Path) -> None:
+    environ = {"DICOM_NODE_DATA_DIR": str(tmp_path / "d")}
+    config_dir = load(None, environ, working_dir=tmp_path).config_dir
+    (config_dir / "node.yaml").write_text("dimse: {ae_title: OTHER}")
+    again = load(None, environ, working_dir=tmp_path)
+    assert not again.first_start
+    assert again.settings.dimse.ae_title == "OTHER"
+
+
+def test_environment_wins_over_env_file_over_yaml_and_own_names_over_old_ones(tmp_path: Path) -> None:
+    config = make_config(tmp_path, node="http: {port: 1}\ndimse: {port: 2, ae_title: A}")
+    (tmp_path / ".env").write_text("PORT=3\nexport DICOM_NODE_DIMSE__PORT=4\nDICOM_NODE_DIMSE__AE_TITLE='B'\n# x=1\n")
+    environ = {"DICOM_NODE_DIMSE__PORT": "5"}
+    settings = load(config, environ, working_dir=tmp_path).settings
+    assert (settings.http.port, settings.dimse.port, settings.dimse.ae_title) == (3, 5, "B")
+    both = load(config, {"PORT": "6", "DICOM_NODE_HTTP__PORT": "7"}, working_dir=tmp_path).settings
+    assert both.http.port == 7
+
+
+def test_a_rule_is_read_as_terms(tmp_path: Path) -> None:
+    rule = "routes: [{name: a, engine: medversa, when: {all: [{Modality: CT}, {SliceThickness: {max: 5}}]}}]"
+    route = load(make_config(tmp_path, routes=rule), {}, working_dir=tmp_path).settings.routes[0]
+    assert isinstance(route.when, AllOf)
+    assert [term.name for term in route.when.conditions if isinstance(term, Term)] == ["Modality", "SliceThickness"]
+
+
+@pytest.mark.parametrize(
+    ("files", "path"),
+    [
+        ({"node": "http: {prot: 1}"}, "http.prot: unknown key"),
+        ({"node": "htpp: {port: 1}"}, "htpp: unknown key"),
+        ({"node": "quiet: {after_s: 9, at_most_s: 3}"}, "quiet: need after_s <= at_most_s"),
+        ({"node": "quiet: {after_s: 1}\nquiet: {after_s: 2}"}, "'quiet' stands twice"),
+        ({"node": "node: {timezone: Mars/Base}"}, "node.timezone: unknown time zone"),
+        ({"routes": "routes: [{name: a, engine: nosuch}]"}, "routes[0].engine: unknown engine"),
+        (
+            {"routes": "routes: [{name: a, engine: medversa, when: {all: [{Modalty: CT}]}}]"},
+            "routes[0].when: when.all[0].Modalty: no such DICOM keyword",
+        ),
+        ({"routes": "routes: [{name: a, engine: medversa, deliver_to: [pacs9]}]"}, "routes[0].deliver_to: 'pacs9'"),
+        ({"peers": "peers: {p: {ae_title: P, deliver: {by: dimse}}}"}, "peers.p: deliver needs host and port"),
+        ({"peers": "peers: {p: {ae_title: P, host: h, accept: [fly]}}"}, "peers.p.accept[0]:"),
+        ({"peers": "- 1"}, "peers.yaml: the file must hold named settings"),
+        ({"node": "dimse: {host: 0.0.0.0}"}, "dimse.host: 0.0.0.0 listens to the network"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_path(tmp_path: Path, files: dict[str, str], path: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(make_config(tmp_path, **files), {}, working_dir=tmp_path)
+    assert path in str(caught.value)
+
+
+def test_unknown_name_in_the_environment_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="DICOM_NODE_HTPP__PORT: unknown setting"):
+        load(make_config(tmp_path), {"DICOM_NODE_HTPP__PORT": "1"}, working_dir=tmp_path)
+
+
+def test_secrets_do_not_show(tmp_path: Path) -> None:
+    settings = load(make_config(tmp_path), {"DICOM_NODE_AUTH__ADMIN_KEY": "open sesame"}, working_dir=tmp_path).settings
+    assert settings.auth.admin_key is not None
+    assert "sesame" not in repr(settings)
+
+
+def test_the_loopback_entry_is_no_peer_list(tmp_path: Path) -> None:
+    local = "peers: {loopback: {ae_title: '*', from: [127.0.0.0/8]}}"
+    with pytest.raises(ConfigError, match=r"peers\.yaml lists nobody there"):
+        load(make_config(tmp_path, node="dimse: {host: 0.0.0.0}", peers=local), {}, working_dir=tmp_path)
