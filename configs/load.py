@@ -16,6 +16,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from configs.errors import ConfigError
+from configs.peers import Peer
+from configs.section import Section
 from configs.settings import Settings
 
 #: File of the configuration directory → top-level keys that it may hold.
@@ -86,6 +88,24 @@ def copy_shipped(config_dir: Path) -> bool:
     for name in missing:
         shutil.copyfile(_SHIPPED / name, config_dir / name)
     return len(missing) == len(FILES)
+
+
+def read_peers(path: Path) -> dict[str, Peer]:
+    """Read `peers.yaml` alone.
+
+    Raises
+    ------
+    ConfigError
+        It holds something else than peers, or a wrong one; the message names its path.
+    """
+    try:
+        return _PeersFile.model_validate(read_yaml(path)).peers
+    except ValidationError as error:
+        raise ConfigError(f"{path.name}: {_say(error)}") from error
+
+
+class _PeersFile(Section):
+    peers: dict[str, Peer] = {}
 
 
 def _read_files(config_dir: Path) -> dict[str, Any]:

@@ -1,0 +1,40 @@
+"""What differs between operating systems."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import sys
+from pathlib import Path
+
+from configs.errors import ConfigError
+
+_PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Have the kernel end this process when its parent dies, so that no role outlives its supervisor."""
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:  # the parent died before the call
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DirectoryLock:
+    """Holds a directory for one process: a second one is refused, and the kernel frees it at any end."""
+
+    def __init__(self, directory: Path, *, name: str, refusal: str) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._file = (directory / name).open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise ConfigError(refusal) from error
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._file.close()
