@@ -1,0 +1,47 @@
+# What people run. `make` alone lists it.
+PYTHON3 ?= python3
+BIN := .venv/bin
+BASE := $(PYTHON3) scripts/bootstrap.py
+export OPENBLAS_NUM_THREADS ?= 1
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: help setup run demo test unit check bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: ## make .venv with the node and what its development needs
+	@$(BASE) dev
+
+run: ## start the node on its embedded defaults
+	@$(BASE)
+	@$(BIN)/dicom-node up
+
+demo: ## the main job in one command; FROM=folder takes real files, KEEP=1 leaves the node up
+	@$(BASE)
+	@$(BIN)/dicom-node demo $(if $(FROM),--from "$(FROM)") $(if $(KEEP),--keep)
+
+test: setup ## all tests; installs independent peers where it may
+	@scripts/test_tools.sh
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@echo "Not part of this run: make bench (figures, not checks)."
+
+unit: setup ## unit tests alone
+	@$(BIN)/python -m pytest -q tests/unit -n 2
+
+check: setup ## format, lint, types, import contracts, unit tests
+	@$(BIN)/ruff format --check --quiet . || { echo "Run: $(BIN)/ruff format ."; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports >build/lint-imports.log 2>&1 || { cat build/lint-imports.log; exit 1; }
+	@$(BIN)/python -m pytest -q tests/unit -n 2
+
+check: | build
+build:
+	@mkdir -p build
+
+bench: setup ## ingest rate and latency from the last image to the report, as a table
+	@$(BIN)/python -m benchmarks
+
+clean: ## remove what was built; data/ stays
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
