@@ -30,7 +30,9 @@ def check_received(received: Path, sent: Path, study_instance_uid: str) -> tuple
     problems = list(_count_problems(objects))
     first = next(iter(sources.values()), Dataset())
     for each in objects:
-        problems += [f"{each.modality}: {name} differs from the source" for name in _other_identity(each.dataset, first)]
+        problems += [
+            f"{each.modality}: {name} differs from the source" for name in _other_identity(each.dataset, first)
+        ]
         known = set(sources) | {str(other.dataset.SOPInstanceUID) for other in objects}
         strangers = set(_referenced(each.dataset)) - known
         if strangers:

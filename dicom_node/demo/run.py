@@ -70,9 +70,13 @@ def play(folder: Path, *, source: Path | None, keep: bool, console: Console) -> 
             _show(study, console)
         good = all(not study.problems for study in shown)
         console.print(f"\nThe page to look at: {page}", highlight=False)
-        console.print(f"Took {time.monotonic() - began:.0f} s. {'All checks passed.' if good else 'NOT as it should be.'}")
+        console.print(
+            f"Took {time.monotonic() - began:.0f} s. {'All checks passed.' if good else 'NOT as it should be.'}"
+        )
         if keep:
-            console.print(f"Left up until Ctrl-C: console {stage.base_url}/console, DICOMweb {stage.base_url}/dicom-web")
+            console.print(
+                f"Left up until Ctrl-C: console {stage.base_url}/console, DICOMweb {stage.base_url}/dicom-web"
+            )
             _wait_for_interrupt()
     return good
 
