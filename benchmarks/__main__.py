@@ -49,9 +49,8 @@ def _ingest(arguments: argparse.Namespace, folder: Path) -> None:
     )
     durable = {receiver.name: receiver.durable for receiver in receivers}
     base = {row.associations: row for row in rows if row.receiver == "Orthanc"}
-    print(
-        f"{'receiver':<22}{'assoc':>6}{'inst/s':>9}{'x Orthanc':>11}{'CPU s/GB':>10}{'x Orthanc':>11}{'PSS MB':>8}  on disk before Success"
-    )
+    heading = ("receiver", "assoc", "inst/s", "x Orthanc", "CPU s/GB", "x Orthanc", "PSS MB", "on disk before Success")
+    print("{:<22}{:>6}{:>9}{:>11}{:>10}{:>11}{:>8}  {}".format(*heading))
     for row in rows:
         reference = base.get(row.associations)
         rate = f"{row.instances_per_s / reference.instances_per_s:.2f}" if reference else "-"
