@@ -41,8 +41,8 @@ _PARAMETERS = (
 
 _RIGHT_COLOUR, _LEFT_COLOUR = (240, 110, 100), (90, 160, 245)
 _LIMITS = (
-    "Follows air-filled lung: consolidation, masses, effusion and collapse may be left out, so volume may be too small; "
-    "it depends on depth of breath. No disease was looked for: this says nothing about normality."
+    "Follows air-filled lung: consolidation, masses, effusion and collapse may be left out, so volume may be too "
+    "small; it depends on depth of breath. No disease was looked for: this says nothing about normality."
 )
 _KERNEL_CAUTION = "The kernel's sharpness is not known to this software; a sharp one changes the figure much."
 

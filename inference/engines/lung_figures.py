@@ -24,8 +24,8 @@ _WHOLE_END_CM2 = 3.0
 Sharpness = Literal["smooth", "sharp", "unknown"]
 
 #: Manufacturer (by the beginning of its name) → patterns of smooth and of sharp kernels.
-#: Source: the makers' naming: Siemens counts sharpness from 10 to 99 (lung kernels from 50), GE and Philips use names and
-#: letters, Canon/Toshiba FC 01-19 for body, 30-39 and 80-89 for bone, 50-59 for lung.
+#: Source: the makers' naming: Siemens counts sharpness from 10 to 99 (lung kernels from 50), GE and Philips use names
+#: and letters, Canon/Toshiba FC 01-19 for body, 30-39 and 80-89 for bone, 50-59 for lung.
 _KERNELS: tuple[tuple[str, str, str], ...] = (
     ("SIEMENS", r"[A-Z]{1,2}[1-4]\d[A-Z]*.*", r"[A-Z]{1,2}[5-9]\d[A-Z]*.*"),
     ("GE", r"STANDARD|SOFT.*|STND.*", r"LUNG|BONE.*|EDGE|ULTRA|DETAIL|CHST"),
@@ -66,7 +66,7 @@ def _percentile(counts: npt.NDArray[Any], lowest: int, share: float) -> float:
     wanted = share * cumulative[-1]
     level = int(np.searchsorted(cumulative, wanted))
     before = float(cumulative[level - 1]) if level else 0.0
-    return lowest + level - 0.5 + (wanted - before) / float(counts[level])
+    return float(lowest + level - 0.5 + (wanted - before) / float(counts[level]))
 
 
 def kernel_sharpness(header: Dataset) -> Sharpness:
