@@ -236,7 +236,7 @@ class Deliveries:
 
     def _records(self, rows: Select[Any]) -> list[DeliveryRecord]:
         with self._database.read() as connection:
-            return _with_items(connection, list(connection.execute(rows).all()))
+            return records_of(connection, list(connection.execute(rows).all()))
 
     def _enqueue(
         self, connection: Connection, delivery_id: str, attempt: int, destination: str, *, due: datetime, at: datetime
@@ -284,7 +284,7 @@ def _one(connection: Connection, delivery_id: str) -> DeliveryRecord:
     row = _row(connection, delivery_id)
     if row is None:
         raise NotKept("There is no such delivery.", delivery_id=delivery_id)
-    return _with_items(connection, [row])[0]
+    return records_of(connection, [row])[0]
 
 
 def _insert_items(connection: Connection, delivery_id: str, items: Sequence[tuple[str, str]]) -> None:
@@ -339,7 +339,8 @@ def _change(connection: Connection, delivery_id: str, **values: Any) -> None:
     connection.execute(update(tables.deliveries).where(tables.deliveries.c.delivery_id == delivery_id).values(values))
 
 
-def _with_items(connection: Connection, rows: Sequence[Row[Any]]) -> list[DeliveryRecord]:
+def records_of(connection: Connection, rows: Sequence[Row[Any]]) -> list[DeliveryRecord]:
+    """Make the records of rows of `deliveries`, with their instances."""
     items = tables.delivery_items
     found = connection.execute(
         select(items)

@@ -460,5 +460,6 @@ def _lock(path: Path, executor_id: str, within_s: float) -> int:
 def _quiet() -> None:
     """Let dbos log through this process's own handlers instead of one that it would make."""
     logger = logging.getLogger("dbos")
+    logger.setLevel(logging.WARNING)
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
