@@ -54,7 +54,7 @@ class Audit:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def record(  # noqa: PLR0917 - one event, in the order in which an auditor reads it
+    def record(
         self,
         action: AuditAction,
         actor: str,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, exists, insert, select, update
 
 from storage import ledger, tables
 from storage.database import Database
@@ -23,7 +23,7 @@ OPEN = frozenset({DeliveryState.WAITING, DeliveryState.SENDING})
 #: States from which a delivery of a later revision takes over.
 _SUPERSEDABLE = (DeliveryState.WAITING, DeliveryState.FAILED)
 
-_SUPERSEDED = "A later revision of this result goes to the destination."
+_SUPERSEDED = "A later revision of this result took its place."
 
 
 class Deliveries:
@@ -33,7 +33,7 @@ class Deliveries:
         self._database = database
         self._queue = queue
 
-    def ask_for(  # noqa: PLR0917 - what, of what, and to whom, in that order
+    def ask_for(
         self,
         job_id: str,
         run_key: str,
@@ -47,8 +47,9 @@ class Deliveries:
     ) -> list[str]:
         """Ask for the delivery of a result set to each destination, together with its place in the queue.
 
-        Asking again changes nothing. Deliveries of earlier revisions to the same destination that have not gone
-        out are superseded; where a later revision was asked for already, this one is superseded at once.
+        Asking again changes nothing. Deliveries of earlier revisions (same study, engine and task) that have not
+        gone out are superseded, also where this set goes nowhere; where a later revision has results already,
+        this one is superseded at once.
 
         Parameters
         ----------
@@ -65,6 +66,8 @@ class Deliveries:
         ids = [delivery_id_of(run_key, form, destination) for destination in destinations]
         with self._database.write() as connection:
             _lock_study(connection, study_instance_uid)
+            _supersede_earlier(connection, run_key, at)
+            superseded = _is_superseded(connection, run_key)
             for delivery_id, destination in zip(ids, destinations, strict=True):
                 if _row(connection, delivery_id) is not None:
                     continue
@@ -83,11 +86,9 @@ class Deliveries:
                 )
                 ledger.begin(connection, delivery_id, DeliveryState.WAITING, reason="", at=at)
                 _insert_items(connection, delivery_id, items)
-                if _has_later(connection, run_key, destination):
+                if superseded:
                     _end(connection, delivery_id, DeliveryState.SUPERSEDED, _SUPERSEDED, at)
                     continue
-                for earlier in _earlier(connection, run_key, destination):
-                    _end(connection, earlier, DeliveryState.SUPERSEDED, _SUPERSEDED, at)
                 self._enqueue(connection, delivery_id, 1, destination, due=not_before, at=at)
         return ids
 
@@ -133,7 +134,7 @@ class Deliveries:
             _change(connection, delivery_id, attempts=attempt)
             return _one(connection, delivery_id)
 
-    def item_answered(  # noqa: PLR0917 - what was said of which, and when
+    def item_answered(
         self, delivery_id: str, sop_instance_uid: str, state: ItemState, status: int | None, reason: str, at: datetime
     ) -> None:
         """Note what the destination said of one instance; what it accepted stays accepted.
@@ -170,7 +171,7 @@ class Deliveries:
         """Leave an attempt that failed, and have the next one wait in the queue until its time.
 
         `attempt`: the one that failed, from 1; said again after a crash, it changes nothing. Where a later revision
-        took its place meanwhile, the delivery is superseded instead.
+        has results by now, the delivery is superseded instead.
         """
         with self._database.write() as connection:
             row = _row(connection, delivery_id, lock=True)
@@ -179,7 +180,7 @@ class Deliveries:
             if row.state != DeliveryState.SENDING or row.attempts != attempt:
                 return
             ledger.move(connection, delivery_id, DeliveryState.WAITING, reason=reason, at=at)
-            if _has_later(connection, row.run_key, row.destination):
+            if _is_superseded(connection, row.run_key):
                 _end(connection, delivery_id, DeliveryState.SUPERSEDED, _SUPERSEDED, at)
                 return
             _change(connection, delivery_id, next_attempt_at=next_attempt_at)
@@ -300,34 +301,35 @@ def _insert_items(connection: Connection, delivery_id: str, items: Sequence[tupl
         )
 
 
-def _of_same_result(connection: Connection, run_key: str, destination: str) -> tuple[Select[Any], int]:
-    """Select deliveries to a destination of all that one engine said of one study in one task; and this revision."""
-    findings, deliveries = tables.findings.c, tables.deliveries.c
+def _other_revisions(connection: Connection, run_key: str) -> tuple[Select[Any], int]:
+    """Select the runs in which the same engine said something of the same study in the same task; and this revision."""
+    findings = tables.findings.c
     run = connection.execute(select(tables.findings).where(findings.run_key == run_key)).one()
-    same = (
-        select(deliveries.delivery_id)
-        .join(tables.findings, findings.run_key == deliveries.run_key)
-        .where(
-            deliveries.destination == destination,
-            findings.study_instance_uid == run.study_instance_uid,
-            findings.engine == run.engine,
-            findings.task == run.task,
-        )
+    others = select(findings.run_key).where(
+        findings.study_instance_uid == run.study_instance_uid,
+        findings.engine == run.engine,
+        findings.task == run.task,
     )
-    return same, run.revision
+    return others, run.revision
 
 
-def _has_later(connection: Connection, run_key: str, destination: str) -> bool:
-    same, revision = _of_same_result(connection, run_key, destination)
-    return connection.execute(same.where(tables.findings.c.revision > revision).limit(1)).first() is not None
+def _is_superseded(connection: Connection, run_key: str) -> bool:
+    """Tell whether a later revision has results: what it has to deliver, it delivers itself."""
+    others, revision = _other_revisions(connection, run_key)
+    later = others.where(tables.findings.c.revision > revision).where(
+        exists().where(tables.results.c.run_key == tables.findings.c.run_key)
+    )
+    return connection.execute(later.limit(1)).first() is not None
 
 
-def _earlier(connection: Connection, run_key: str, destination: str) -> list[str]:
-    same, revision = _of_same_result(connection, run_key, destination)
-    earlier = same.where(
-        tables.findings.c.revision < revision, tables.deliveries.c.state.in_(_SUPERSEDABLE)
-    ).with_for_update(of=tables.deliveries)
-    return list(connection.execute(earlier).scalars().all())
+def _supersede_earlier(connection: Connection, run_key: str, at: datetime) -> None:
+    others, revision = _other_revisions(connection, run_key)
+    earlier = select(tables.deliveries.c.delivery_id).where(
+        tables.deliveries.c.run_key.in_(others.where(tables.findings.c.revision < revision)),
+        tables.deliveries.c.state.in_(_SUPERSEDABLE),
+    )
+    for delivery_id in connection.execute(earlier.with_for_update()).scalars().all():
+        _end(connection, delivery_id, DeliveryState.SUPERSEDED, _SUPERSEDED, at)
 
 
 def _end(connection: Connection, delivery_id: str, state: DeliveryState, reason: str, at: datetime) -> None:

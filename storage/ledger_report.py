@@ -268,7 +268,7 @@ def _unanswered(facts: StudyFacts, job: JobRecord) -> str:
         return f"{job.job_id} is {job.state}."
     if job.state not in (JobState.DONE, JobState.DECLINED):
         return ""
-    if not job.run_keys:
+    if not job.run_keys and job.state is JobState.DONE:
         return f"{job.job_id} came to no run."
     return next((why for run_key in job.run_keys if (why := _undelivered(facts, job, run_key))), "")
 
