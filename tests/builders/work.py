@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 
 from storage import ledger, tables
 from storage.database import Database
@@ -57,6 +58,20 @@ def add_late_instance(database: Database, uid: str, when: datetime) -> None:
             .where(studies.c.study_instance_uid == uid)
             .values(input_version=studies.c.input_version + 1, gathering_since=when, last_instance_at=when)
         )
+
+
+def study_of(database: Database, uid: str) -> Any:
+    """Give a study's row."""
+    with database.read() as connection:
+        return connection.execute(select(tables.studies).where(tables.studies.c.study_instance_uid == uid)).one()
+
+
+def transitions_of(database: Database, subject_id: str) -> list[str]:
+    """Give the states that something went through, first to last."""
+    transitions = tables.transitions.c
+    with database.read() as connection:
+        states = select(transitions.to_state).where(transitions.subject_id == subject_id).order_by(transitions.number)
+        return list(connection.execute(states).scalars().all())
 
 
 def new_job(engine: str = "classical-lung", *, waiting: bool = False, deliver_to: Sequence[str] = ("pacs",)) -> NewJob:
