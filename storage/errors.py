@@ -31,3 +31,7 @@ class IndexUnavailable(StorageError):
 
 class ForbiddenTransition(StorageError):
     """The ledger does not allow this change of state."""
+
+
+class KeyRefused(StorageError):
+    """No such key can be made."""

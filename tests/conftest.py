@@ -12,6 +12,7 @@ from pydicom import Dataset
 from storage.blobs import LocalBlobs
 from storage.database import Database
 from storage.intake import Intake
+from storage.jobs import Queue, prepare_queue
 from storage.migrate import migrate
 from storage.records import Kept, Origin, OriginKind
 from tests.builders import postgres
@@ -67,6 +68,15 @@ def database_url(request: pytest.FixtureRequest) -> str:
 def database(database_url: str) -> Iterator[Database]:
     """An open database: the test runs on both engines."""
     made = Database(database_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def queue(database: Database) -> Iterator[Queue]:
+    """The way into the queue, on both engines, with nothing in it."""
+    prepare_queue(database.url)
+    made = Queue(database)
     yield made
     made.close()
 

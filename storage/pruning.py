@@ -1,0 +1,55 @@
+"""Forget what the queue did long ago. The rows of jobs and deliveries stay; only dbos's own records go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from storage import tables
+from storage.database import Database
+from storage.deliveries import OPEN
+from storage.job_book import FINAL
+
+if TYPE_CHECKING:
+    from storage.jobs import EndedTurn, Queue
+
+#: Deleted in one transaction: about 12 ms under the write lock.
+_BATCH = 200
+_PAUSE_S = 0.005
+
+
+def prune(database: Database, queue: Queue, before: datetime, *, pause: Callable[[float], None] = time.sleep) -> int:
+    """Remove turns that ended before a time, where their job or delivery has ended too; give how many.
+
+    A turn whose row has not ended stays: its id is what keeps the work from being started twice.
+    """
+    removed = kept = 0
+    while turns := queue.ended(before, limit=_BATCH, offset=kept):
+        over = _over(database, turns)
+        if over:
+            queue.forget(over)
+            pause(_PAUSE_S)
+        removed += len(over)
+        kept += len(turns) - len(over)
+    return removed
+
+
+def _over(database: Database, turns: Sequence[EndedTurn]) -> list[str]:
+    """Choose the turns whose row has ended or is gone."""
+    jobs, deliveries = tables.jobs.c, tables.deliveries.c
+    job_ids = {turn.subject_id for turn in turns if not turn.is_delivery}
+    delivery_ids = {turn.subject_id for turn in turns if turn.is_delivery}
+    with database.read() as connection:
+        open_jobs = connection.execute(
+            select(jobs.job_id).where(jobs.job_id.in_(job_ids), jobs.state.not_in(FINAL))
+        ).scalars()
+        open_ids = set(open_jobs.all())
+        open_deliveries = connection.execute(
+            select(deliveries.delivery_id).where(deliveries.delivery_id.in_(delivery_ids), deliveries.state.in_(OPEN))
+        ).scalars()
+        open_ids |= set(open_deliveries.all())
+    return [turn.turn_id for turn in turns if turn.subject_id not in open_ids]
