@@ -74,7 +74,7 @@ LOW_ATTENUATION_AREA = Code("LAA950", OUR_SCHEME, "Lung voxels below -950 HU (LA
 PERCENTILE_15 = Code("PERC15", OUR_SCHEME, "15th percentile of lung density (Perc15)")
 
 # Units.
-MILLIMETRE = Code("mm", "UCUM", "millimeter")
+MILLIMETRE = Code("mm", "UCUM", "mm")
 CUBIC_MILLIMETRE = Code("mm3", "UCUM", "cubic millimeter")
 CUBIC_CENTIMETRE = Code("cm3", "UCUM", "cubic centimeter")
 LITRE = Code("L", "UCUM", "liter")
@@ -95,7 +95,7 @@ BEYOND_PYDICOM: dict[Code, tuple[tuple[str, ...], str]] = {
     Code("ml", "UCUM", "milliliter"): (("Milliliter", "millilitre"), "UCUM 2.1 table 7 with prefix m"),
     PIXELS: (("pixels",), "PS3.16 TID 1602, curly-brace annotation of UCUM"),
     COSINE: ((), "PS3.16 TID 1604, curly-brace annotation of UCUM"),
-    RATIO: ((), "PS3.16 CID 7181, curly-brace annotation of UCUM"),
+    SOURCE: ((), "PS3.16 TID 1501, TID 1601; pydicom has it under its SNOMED name only"),
     FINDING_CATEGORY: ((), "PS3.16 TID 1501 row 3b; pydicom has it under its SNOMED name only"),
     LOW_ATTENUATION_AREA: ((), "ours: Gevenois 1996, threshold -950 HU; no public code found"),
     PERCENTILE_15: ((), "ours: Parr 2008, 15th percentile point; no public code found"),

@@ -103,7 +103,8 @@ def _frames(seg: Dataset, kind: str) -> Iterator[tuple[int, SegmentFrame]]:
         else:
             holder = item if "SegmentIdentificationSequence" in item else shared
             segment = int(holder.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-            yield segment, SegmentFrame(source, number, position, plane.astype(np.bool_))
+            mask = plane.view(np.bool_) if plane.dtype == np.uint8 else plane > 0
+            yield segment, SegmentFrame(source, number, position, mask)
 
 
 def _planes(seg: Dataset) -> npt.NDArray[Any]:

@@ -21,52 +21,53 @@ from pydicom import Dataset
 
 from inference.findings import Code
 from inference.results import codes
-from inference.results.charset import quietly
 
 _ACQUISITION = RelationshipTypeValues.HAS_ACQ_CONTEXT
 _CONTAINS = RelationshipTypeValues.CONTAINS
 
-#: Descriptors of images in the library: attribute, index in its value, concept, unit.
+#: Descriptors of images in the library, by attribute: concept and unit of each of its values.
 #: Source: PS3.16 TID 1602, TID 1604.
-_DESCRIPTORS: tuple[tuple[str, int, Code, Code], ...] = (
-    ("Rows", 0, Code("110910", "DCM", "Pixel Data Rows"), codes.PIXELS),
-    ("Columns", 0, Code("110911", "DCM", "Pixel Data Columns"), codes.PIXELS),
-    ("PixelSpacing", 1, Code("111026", "DCM", "Horizontal Pixel Spacing"), codes.MILLIMETRE),
-    ("PixelSpacing", 0, Code("111066", "DCM", "Vertical Pixel Spacing"), codes.MILLIMETRE),
-    ("SliceThickness", 0, Code("112225", "DCM", "Slice Thickness"), codes.MILLIMETRE),
-    ("ImagePositionPatient", 0, Code("110901", "DCM", "Image Position (Patient) X"), codes.MILLIMETRE),
-    ("ImagePositionPatient", 1, Code("110902", "DCM", "Image Position (Patient) Y"), codes.MILLIMETRE),
-    ("ImagePositionPatient", 2, Code("110903", "DCM", "Image Position (Patient) Z"), codes.MILLIMETRE),
-    ("ImageOrientationPatient", 0, Code("110904", "DCM", "Image Orientation (Patient) Row X"), codes.COSINE),
-    ("ImageOrientationPatient", 1, Code("110905", "DCM", "Image Orientation (Patient) Row Y"), codes.COSINE),
-    ("ImageOrientationPatient", 2, Code("110906", "DCM", "Image Orientation (Patient) Row Z"), codes.COSINE),
-    ("ImageOrientationPatient", 3, Code("110907", "DCM", "Image Orientation (Patient) Column X"), codes.COSINE),
-    ("ImageOrientationPatient", 4, Code("110908", "DCM", "Image Orientation (Patient) Column Y"), codes.COSINE),
-    ("ImageOrientationPatient", 5, Code("110909", "DCM", "Image Orientation (Patient) Column Z"), codes.COSINE),
-)
-#: How many values an attribute must have to be taken.
-_LENGTH = {"PixelSpacing": 2, "ImagePositionPatient": 3, "ImageOrientationPatient": 6}
+_DESCRIPTORS: dict[str, tuple[tuple[Code, Code], ...]] = {
+    "Rows": ((Code("110910", "DCM", "Pixel Data Rows"), codes.PIXELS),),
+    "Columns": ((Code("110911", "DCM", "Pixel Data Columns"), codes.PIXELS),),
+    "PixelSpacing": (
+        (Code("111066", "DCM", "Vertical Pixel Spacing"), codes.MILLIMETRE),
+        (Code("111026", "DCM", "Horizontal Pixel Spacing"), codes.MILLIMETRE),
+    ),
+    "SliceThickness": ((Code("112225", "DCM", "Slice Thickness"), codes.MILLIMETRE),),
+    "ImagePositionPatient": (
+        (Code("110901", "DCM", "Image Position (Patient) X"), codes.MILLIMETRE),
+        (Code("110902", "DCM", "Image Position (Patient) Y"), codes.MILLIMETRE),
+        (Code("110903", "DCM", "Image Position (Patient) Z"), codes.MILLIMETRE),
+    ),
+    "ImageOrientationPatient": (
+        (Code("110904", "DCM", "Image Orientation (Patient) Row X"), codes.COSINE),
+        (Code("110905", "DCM", "Image Orientation (Patient) Row Y"), codes.COSINE),
+        (Code("110906", "DCM", "Image Orientation (Patient) Row Z"), codes.COSINE),
+        (Code("110907", "DCM", "Image Orientation (Patient) Column X"), codes.COSINE),
+        (Code("110908", "DCM", "Image Orientation (Patient) Column Y"), codes.COSINE),
+        (Code("110909", "DCM", "Image Orientation (Patient) Column Z"), codes.COSINE),
+    ),
+}
 
 
 def numbers(header: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
     """Give the values of a numeric attribute; None unless there are `count` finite ones."""
-    with quietly():
-        try:
-            value: Any = header.get(keyword)
-            values = (value,) if isinstance(value, int | float) else tuple(value or ())
-            found = tuple(float(item) for item in values)
-        except (TypeError, ValueError, OverflowError):
-            return None
+    try:
+        value: Any = header.get(keyword)
+        values = (value,) if isinstance(value, int | float) else tuple(value or ())
+        found = tuple(float(item) for item in values)
+    except (TypeError, ValueError, OverflowError):
+        return None
     return found if len(found) == count and all(map(math.isfinite, found)) else None
 
 
 def text_of(header: Dataset, keyword: str) -> str:
     """Give an attribute as stripped text; empty where it is absent or unreadable."""
-    with quietly():
-        try:
-            value = header.get(keyword)
-        except (TypeError, ValueError):
-            return ""
+    try:
+        value = header.get(keyword)
+    except (TypeError, ValueError):
+        return ""
     return "" if value is None else str(value).strip()
 
 
@@ -130,10 +131,10 @@ def evidence_items(headers: Iterable[Dataset]) -> list[Dataset]:
 def image_library(headers: Sequence[Dataset]) -> ContainerContentItem:
     """Image Library of all used instances, one IMAGE each.
 
-    What all images of a series have in common is said once, at the group; an image says only what is its
-    own (commonly one coordinate of its position), so that a reader who scrolls is not drowned.
+    What all images of a series have in common is said once, at the group. What differs (commonly the
+    position) is left to the images themselves, so that a reader who scrolls is not drowned.
 
-    Source: PS3.16 TID 1600-1604.
+    Source: PS3.16 TID 1600-1604 (descriptors are optional, and common ones stand at the group).
     """
     library = _container(codes.IMAGE_LIBRARY)
     groups: dict[tuple[str, str], list[Dataset]] = {}
@@ -153,37 +154,33 @@ def _group(headers: Sequence[Dataset], frame_of_reference_uid: str) -> Container
     if frame_of_reference_uid and hd.UID(frame_of_reference_uid).is_valid:
         name = codes.concept(codes.FRAME_OF_REFERENCE_UID)
         content.append(UIDRefContentItem(name, frame_of_reference_uid, _ACQUISITION))
-    described = [_descriptors(header) for header in headers]
-    common = {index: value for index, value in described[0].items() if all(d.get(index) == value for d in described)}
-    content.extend(_number(index, value) for index, value in common.items())
-    for header, own in zip(headers, described, strict=True):
-        image = ImageContentItem(
+    content.extend(
+        _number(name, unit, values[index])
+        for keyword, rows in _DESCRIPTORS.items()
+        if (values := _common(headers, keyword, len(rows))) is not None
+        for index, (name, unit) in enumerate(rows)
+    )
+    content.extend(
+        ImageContentItem(
             codes.concept(codes.SOURCE), header.SOPClassUID, header.SOPInstanceUID, relationship_type=_CONTAINS
         )
-        children = [_number(index, value) for index, value in own.items() if index not in common]
-        if children:
-            image.ContentSequence = children
-        content.append(image)
+        for header in headers
+    )
     group.ContentSequence = content
     return group
 
 
-def _descriptors(header: Dataset) -> dict[int, float]:
-    """Values by row of the descriptor table; what the header does not say is left out."""
-    found: dict[int, float] = {}
-    for index, (keyword, position, _, _) in enumerate(_DESCRIPTORS):
-        values = numbers(header, keyword, _LENGTH.get(keyword, 1))
-        if values is not None:
-            found[index] = values[position]
-    return found
+def _common(headers: Sequence[Dataset], keyword: str, count: int) -> tuple[float, ...] | None:
+    """Values that all headers share; None: they do not, or do not say."""
+    first = numbers(headers[0], keyword, count)
+    return first if first and all(numbers(header, keyword, count) == first for header in headers[1:]) else None
 
 
-def _number(index: int, value: float) -> NumContentItem:
-    _, _, name, unit = _DESCRIPTORS[index]
-    exact = int(value) if unit is codes.PIXELS else value
-    item = NumContentItem(codes.concept(name), exact, codes.concept(unit), relationship_type=_ACQUISITION)
-    if "FloatingPointValue" in item.MeasuredValueSequence[0]:
-        del item.MeasuredValueSequence[0].FloatingPointValue  # the source's own value is decimal text
+def _number(name: Code, unit: Code, value: float) -> NumContentItem:
+    item = NumContentItem(codes.concept(name), value, codes.concept(unit), relationship_type=_ACQUISITION)
+    measured = item.MeasuredValueSequence[0]
+    measured.NumericValue = f"{value:.10g}"
+    del measured.FloatingPointValue  # the source's own value is decimal text
     return item
 
 

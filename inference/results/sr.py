@@ -13,9 +13,7 @@ from datetime import datetime
 from highdicom.sr import (
     AlgorithmIdentification,
     CodedConcept,
-    Comprehensive3DSR,
     ContentItem,
-
     DeviceObserverIdentifyingAttributes,
     FindingSite,
     LanguageOfContentItemAndDescendants,
@@ -39,10 +37,11 @@ from inference.findings import Code, Findings, MeasurementGroup, NotComputed, Qu
 from inference.findings import Measurement as Figure
 from inference.results import codes, words
 from inference.results.identity import items_of
-from inference.results.references import image_library, stand_in, text_of
+from inference.results.references import evidence_items, image_library, text_of
 from inference.results.run import (
     CANONICAL_FORM,
     NodeIdentity,
+    Predecessor,
     Run,
     object_time,
     observer_uid,
@@ -77,7 +76,7 @@ def make_sr(
         Without the source's identity, times and character set, which `build` puts in.
     """
     groups: list[_Group] = [_summary_group(findings, evidence, run)]
-    groups.extend(_group(group, findings, evidence, run, seg) for group in findings.groups)
+    groups.extend(_group(group, findings, evidence, run, seg) for group in _all_groups(findings))
     report = MeasurementReport(
         observation_context=_observation_context(node),
         procedure_reported=codes_of_procedure(evidence[0]),
@@ -86,25 +85,37 @@ def make_sr(
     )
     content = report[0].ContentSequence
     report[0].ContentSequence = [*content[:-1], image_library(evidence), content[-1]]
+    _separate(report[0])
     references = [*evidence, seg] if seg is not None else evidence
     refused = findings.refusal is not None
-    document = Comprehensive3DSR(
-        evidence=[stand_in(header) for header in references],
-        content=report[0],
-        series_instance_uid=series_uid(run.study_instance_uid, run.engine.name, "sr", CANONICAL_FORM),
-        series_number=series_number(run, "sr"),
-        sop_instance_uid=result_uid(run.run_key, CANONICAL_FORM, "sr"),
-        instance_number=run.revision,
-        manufacturer=node.manufacturer,
-        is_complete=not refused,
-        is_final=False,
-        is_verified=False,
-        series_description=words.description(run.engine, "sr", refused=refused),
-        previous_versions=_previous(run),
-    )
+    document = Dataset()
+    document.update(report[0])
+    document.SOPClassUID = SOP_CLASS
+    document.SOPInstanceUID = result_uid(run.run_key, CANONICAL_FORM, "sr")
+    document.SeriesInstanceUID = series_uid(run.study_instance_uid, run.engine.name, "sr", CANONICAL_FORM)
+    document.Modality = "SR"
+    document.SeriesNumber = series_number(run, "sr")
+    document.SeriesDescription = words.description(run.engine, "sr", refused=refused)
+    document.InstanceNumber = run.revision
+    document.CompletionFlag = "PARTIAL" if refused else "COMPLETE"
     if refused:
         document.CompletionFlagDescription = "Not analysed"
+    document.VerificationFlag = "UNVERIFIED"
+    document.PreliminaryFlag = "PRELIMINARY"
+    document.ReferencedPerformedProcedureStepSequence = []
+    document.PerformedProcedureCodeSequence = []
+    document.CurrentRequestedProcedureEvidenceSequence = evidence_items(references)
+    if run.predecessor is not None:
+        document.PredecessorDocumentsSequence = evidence_items([_previous(run, run.predecessor)])
     return document
+
+
+def _separate(item: Dataset) -> None:
+    """Mark containers as lists of separate items: renderers run the text of continuous ones together."""
+    if item.ValueType == "CONTAINER":
+        item.ContinuityOfContent = "SEPARATE"
+        for child in item.ContentSequence:
+            _separate(child)
 
 
 def codes_of_procedure(source: Dataset) -> list[CodedConcept]:
@@ -172,6 +183,25 @@ def _overall_finding(findings: Findings) -> Code:
         return codes.NOT_EVALUATED
     said = list(dict.fromkeys(group.finding for group in findings.groups))
     return said[0] if len(said) == 1 else codes.CLINICAL_FINDING
+
+
+def _all_groups(findings: Findings) -> list[MeasurementGroup]:
+    """Groups of the findings, and one for each outline that nothing was measured of: the report names all."""
+    measured = {group.segments[0] for group in findings.groups if len(group.segments) == 1}
+    outlined = [segment for segment in findings.segments if segment.label not in measured and segment.mask.any()]
+    return [
+        *findings.groups,
+        *(
+            MeasurementGroup(
+                tracking_id=segment.tracking_id,
+                finding=segment.type,
+                site=segment.type,
+                laterality=segment.laterality,
+                segments=(segment.label,),
+            )
+            for segment in outlined
+        ),
+    ]
 
 
 def _group(
@@ -271,14 +301,10 @@ def _text(name: Code, value: str, relationship: RelationshipTypeValues) -> Conte
     return TextContentItem(codes.concept(name), value, relationship)
 
 
-def _previous(run: Run) -> list[Dataset] | None:
-    if run.predecessor is None:
-        return None
-    before = Dataset()
-    before.StudyInstanceUID = run.study_instance_uid
-    before.SeriesInstanceUID = run.predecessor.series_instance_uid
-    before.SOPInstanceUID = run.predecessor.sop_instance_uid
-    before.SOPClassUID = run.predecessor.sop_class_uid
-    return [before]
-
-
+def _previous(run: Run, before: Predecessor) -> Dataset:
+    header = Dataset()
+    header.StudyInstanceUID = run.study_instance_uid
+    header.SeriesInstanceUID = before.series_instance_uid
+    header.SOPInstanceUID = before.sop_instance_uid
+    header.SOPClassUID = before.sop_class_uid
+    return header
