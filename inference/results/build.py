@@ -14,9 +14,9 @@ from inference.errors import UnusableAnswer
 from inference.findings import Findings
 from inference.results import codes, gate
 from inference.results.charset import quietly
+from inference.results.elements import items_of, text_of
 from inference.results.identity import COPIED, COPIED_TO_IMAGES, SourceIdentity
 from inference.results.read import segments_of
-from inference.results.references import text_of
 from inference.results.result import Result
 from inference.results.run import (
     CANONICAL_FORM,
@@ -34,9 +34,7 @@ from inference.results.seg import make_seg
 from inference.results.sr import make_sr
 
 
-def build_results(
-    findings: Findings, evidence: Sequence[Dataset], run: Run, node: NodeIdentity
-) -> tuple[Result, ...]:
+def build_results(findings: Findings, evidence: Sequence[Dataset], run: Run, node: NodeIdentity) -> tuple[Result, ...]:
     """Make the result set of one run, in sending order: SEG first, then the SR that names it.
 
     The same arguments give the same bytes, in any process and time zone.
@@ -150,7 +148,7 @@ class _Finisher:
 def _schemes_used(dataset: Dataset) -> list[DataElement]:
     found: list[DataElement] = []
     for keyword in ("ContentSequence", "SegmentSequence"):
-        for item in dataset.get(keyword) or ():
+        for item in items_of(dataset, keyword):
             found.extend(element for element in item.iterall() if element.tag == 0x00080102)
     return found
 

@@ -6,7 +6,9 @@ The gate refuses any code that is in neither.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import cache
+from typing import Any
 
 from highdicom.sr import CodedConcept
 from pydicom.sr._concepts_dict import concepts
@@ -126,14 +128,21 @@ DECIMALS = {
 }
 
 
+def _entries() -> Iterator[tuple[str, str, str, list[int]]]:
+    """Scheme, value, meaning and context groups of every code that pydicom carries."""
+    table: Mapping[str, Any] = concepts
+    for scheme, by_keyword in table.items():
+        for by_value in by_keyword.values():
+            for value, (meaning, contexts) in by_value.items():
+                yield scheme, value, meaning, contexts
+
+
 @cache
 def _dictionary() -> dict[tuple[str, str], frozenset[str]]:
     """Meanings, in lower case, by (scheme, value), of PS3.16 as pydicom carries it."""
     meanings: dict[tuple[str, str], set[str]] = {}
-    for scheme, by_keyword in concepts.items():
-        for by_value in by_keyword.values():
-            for value, (meaning, _) in by_value.items():
-                meanings.setdefault((scheme, value), set()).add(meaning.casefold())
+    for scheme, value, meaning, _ in _entries():
+        meanings.setdefault((scheme, value), set()).add(meaning.casefold())
     return {key: frozenset(found) for key, found in meanings.items()}
 
 
@@ -160,13 +169,14 @@ def is_unit(code: Code) -> bool:
     return code.scheme == "UCUM" and (code.value in UNITS_BEYOND_PYDICOM or ("UCUM", code.value) in _dictionary())
 
 
+@cache
+def _modalities() -> dict[str, Code]:
+    return {value: Code(value, scheme, meaning) for scheme, value, meaning, contexts in _entries() if 29 in contexts}
+
+
 def modality_code(modality: str) -> Code | None:
     """Give the coded modality (CID 29) of a value of Modality (0008,0060), if there is one."""
-    for by_value in concepts["DCM"].values():
-        if modality in by_value:
-            meaning, contexts = by_value[modality]
-            return Code(modality, "DCM", meaning) if 29 in contexts else None
-    return None
+    return _modalities().get(modality)
 
 
 def concept(code: Code) -> CodedConcept:

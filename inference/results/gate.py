@@ -12,18 +12,19 @@ from collections.abc import Iterator, Sequence
 from highdicom._standard_utils import get_iod_module_map, get_module_attribute_map, get_sop_class_iod_map
 from pydicom import DataElement, Dataset
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
 from inference.errors import UnusableAnswer
 from inference.findings import Code
 from inference.results import codes, words
 from inference.results.charset import TEXT_VRS, quietly, strings_of, text_elements
+from inference.results.elements import code_of, items_of
 from inference.results.gate_report import report_problems
 from inference.results.gate_segmentation import segmentation_problems
 from inference.results.identity import COPIED, NEVER_ABSENT, decoded
 from inference.results.result import Result
-from inference.results.sr import code_of, codes_of_procedure
+from inference.results.sr import codes_of_procedure
 
 #: SOP Class and Modality of each kind. Source: PS3.4 B.5.
 _KINDS = {"sr": ("1.2.840.10008.5.1.4.1.1.88.34", "SR"), "seg": ("1.2.840.10008.5.1.4.1.1.66.4", "SEG")}
@@ -66,7 +67,7 @@ def problems(results: Sequence[Result], evidence: Sequence[Dataset]) -> Iterator
     if len({str(result.dataset.get("SOPInstanceUID")) for result in results}) != len(results):
         yield "set: two objects share a SOP Instance UID"
     for result in results:
-        for rule in (_module_problems, _name_problems, _mark_problems, _text_problems):
+        for rule in (_module_problems, _name_problems, _number_problems, _mark_problems, _text_problems):
             yield from (f"{result.kind}: {problem}" for problem in rule(result, evidence))
         yield from (f"{result.kind}: {problem}" for problem in _identity_problems(result.dataset, evidence[0]))
         yield from (f"{result.kind}: {problem}" for problem in _code_problems(result.dataset, evidence[0]))
@@ -110,7 +111,7 @@ def _holders(dataset: Dataset, path: Sequence[str]) -> Sequence[Dataset]:
         return (dataset,)
     if path[0] in _WALKED_ELSEWHERE or path[0] in COPIED or len(path) > 1:
         return ()
-    return tuple(dataset.get(path[0]) or ())
+    return tuple(items_of(dataset, path[0]))
 
 
 #: Long sequences whose items the rules of the kind go through.
@@ -146,6 +147,11 @@ def _name_problems(result: Result, evidence: Sequence[Dataset]) -> Iterator[str]
         yield "Series Instance UID is that of a source"
     if str(dataset.get("SOPInstanceUID")) in {str(header.SOPInstanceUID) for header in evidence}:
         yield "SOP Instance UID is that of a source"
+
+
+def _number_problems(result: Result, _: Sequence[Dataset]) -> Iterator[str]:
+    """What viewers sort on is there."""
+    dataset = result.dataset
     for keyword in ("SeriesNumber", "InstanceNumber"):
         if not isinstance(dataset.get(keyword), int) or dataset[keyword].value < 1:
             yield f"{keyword} is not at least 1"
@@ -176,26 +182,28 @@ def _mark_problems(result: Result, _: Sequence[Dataset]) -> Iterator[str]:
             yield "a classical result does not say that it is not AI"
     if not is_model and any(words.claims_ai(text) for text in told):
         yield "a classical result claims AI"
-    equipment = dataset.get("ContributingEquipmentSequence") or ()
+    equipment = items_of(dataset, "ContributingEquipmentSequence")
     if not any(item.get("ManufacturerModelName") and item.get("SoftwareVersions") for item in equipment):
         yield "no contributing equipment names the algorithm and its version"
 
 
 def _algorithm_families(dataset: Dataset) -> set[str]:
     """Code values of the algorithm families that an object names."""
-    found = set()
-    for segment in dataset.get("SegmentSequence") or ():
-        for algorithm in segment.get("SegmentationAlgorithmIdentificationSequence") or ():
-            found.update(str(item.get("CodeValue")) for item in algorithm.get("AlgorithmFamilyCodeSequence") or ())
+    found: set[str] = set()
+    for segment in items_of(dataset, "SegmentSequence"):
+        for algorithm in items_of(segment, "SegmentationAlgorithmIdentificationSequence"):
+            found.update(str(item.get("CodeValue")) for item in items_of(algorithm, "AlgorithmFamilyCodeSequence"))
     for element in _walk(dataset, "ContentSequence"):
-        names = element.get("ConceptNameCodeSequence") or ()
-        if element.get("ValueType") == "CODE" and any(n.get("CodeValue") == codes.ALGORITHM_FAMILY.value for n in names):
-            found.update(str(item.get("CodeValue")) for item in element.get("ConceptCodeSequence") or ())
+        names = items_of(element, "ConceptNameCodeSequence")
+        if element.get("ValueType") == "CODE" and any(
+            n.get("CodeValue") == codes.ALGORITHM_FAMILY.value for n in names
+        ):
+            found.update(str(item.get("CodeValue")) for item in items_of(element, "ConceptCodeSequence"))
     return found
 
 
 def _walk(dataset: Dataset, keyword: str) -> Iterator[Dataset]:
-    for item in dataset.get(keyword) or ():
+    for item in items_of(dataset, keyword):
         yield item
         yield from _walk(item, keyword)
 
@@ -239,7 +247,7 @@ def _value(dataset: Dataset, keyword: str) -> object:
     return _canonical(dataset, Tag(tag))
 
 
-def _canonical(dataset: Dataset, tag: Tag) -> object:
+def _canonical(dataset: Dataset, tag: BaseTag) -> object:
     element = dataset.get_item(tag)
     vr = element.VR
     if vr == "SQ":
@@ -259,7 +267,7 @@ def _canonical(dataset: Dataset, tag: Tag) -> object:
     return tuple(str(part).strip(" ") for part in parts)
 
 
-def _is_compared(tag: Tag) -> bool:
+def _is_compared(tag: BaseTag) -> bool:
     return not tag.is_private and tag != 0x00080005
 
 
@@ -267,7 +275,9 @@ def _code_problems(dataset: Dataset, source: Dataset) -> Iterator[str]:
     """Every code is in our table or the dictionary, under its own meaning."""
     allowed = {(item.value, item.scheme_designator, item.meaning) for item in codes_of_procedure(source)}
     seen: set[Code] = set()
-    skipped = {tag_for_keyword(keyword) for keyword in (*COPIED, "ReferencedRequestSequence", "RequestAttributesSequence")}
+    skipped = {
+        tag_for_keyword(keyword) for keyword in (*COPIED, "ReferencedRequestSequence", "RequestAttributesSequence")
+    }
     for item in _code_items(dataset, skipped):
         code = code_of(item)
         if code is None:

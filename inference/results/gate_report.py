@@ -9,7 +9,7 @@ from pydicom import Dataset
 
 from inference.findings import Code
 from inference.results import codes, words
-from inference.results.sr import code_of
+from inference.results.elements import code_of, items_of
 
 
 def report_problems(sr: Dataset, evidence: Sequence[Dataset], seg: Dataset | None) -> Iterator[str]:
@@ -22,7 +22,7 @@ def report_problems(sr: Dataset, evidence: Sequence[Dataset], seg: Dataset | Non
     """
     yield from _standing(sr)
     yield from _root(sr)
-    containers = {_name(item): item for item in sr.get("ContentSequence") or ()}
+    containers = {_name(item): item for item in items_of(sr, "ContentSequence")}
     library = containers.get(codes.IMAGE_LIBRARY.value)
     if library is None or not any(item.get("ValueType") == "IMAGE" for item in _tree(library)):
         yield "there is no Image Library with an image (OHIF refuses the report)"
@@ -30,7 +30,9 @@ def report_problems(sr: Dataset, evidence: Sequence[Dataset], seg: Dataset | Non
     if measurements is None:
         yield "there are no Imaging Measurements (OHIF refuses the report)"
         return
-    groups = [item for item in measurements.get("ContentSequence") or () if _name(item) == codes.MEASUREMENT_GROUP.value]
+    groups = [
+        item for item in items_of(measurements, "ContentSequence") if _name(item) == codes.MEASUREMENT_GROUP.value
+    ]
     if not groups:
         yield "there is no Measurement Group"
         return
@@ -61,20 +63,22 @@ def _standing(sr: Dataset) -> Iterator[str]:
 def _root(sr: Dataset) -> Iterator[str]:
     if _name(sr) != codes.REPORT.value:
         yield "the root is no Imaging Measurement Report (OHIF loads no other)"
-    templates = sr.get("ContentTemplateSequence") or ()
+    templates = items_of(sr, "ContentTemplateSequence")
     if not any((item.get("TemplateIdentifier"), item.get("MappingResource")) == ("1500", "DCMR") for item in templates):
         yield "the root names no template 1500"
 
 
 def _summary(sr: Dataset, group: Dataset) -> Iterator[str]:
     """The first text of the first group is the summary, in the words that belong to what made it."""
-    texts = [item for item in group.get("ContentSequence") or () if item.get("RelationshipType") == "CONTAINS"]
+    texts = [item for item in items_of(group, "ContentSequence") if item.get("RelationshipType") == "CONTAINS"]
     first = next((str(item.TextValue) for item in texts if item.get("ValueType") == "TEXT" and "TextValue" in item), "")
     refused = sr.get("SeriesDescription") == words.REFUSED
     is_model = any(
         _name(item) == codes.ALGORITHM_FAMILY.value
-        and any(c.get("CodeValue") == codes.ARTIFICIAL_INTELLIGENCE.value for c in item.get("ConceptCodeSequence") or ())
-        for item in group.get("ContentSequence") or ()
+        and any(
+            c.get("CodeValue") == codes.ARTIFICIAL_INTELLIGENCE.value for c in items_of(item, "ConceptCodeSequence")
+        )
+        for item in items_of(group, "ContentSequence")
     )
     beginning = words.SUMMARY_OF_MODEL if is_model else words.SUMMARY_OF_CLASSICAL
     if not first.startswith(words.SUMMARY_OF_REFUSAL if refused else beginning):
@@ -86,7 +90,7 @@ def _summary(sr: Dataset, group: Dataset) -> Iterator[str]:
 
 
 def _group(group: Dataset) -> Iterator[str]:
-    items = list(group.get("ContentSequence") or ())
+    items = items_of(group, "ContentSequence")
     identifier = next((item for item in items if _name(item) == codes.TRACKING_IDENTIFIER.value), None)
     if identifier is None or not identifier.get("TextValue"):
         yield "no Tracking Identifier (OHIF refuses the report)"
@@ -106,7 +110,7 @@ def _numbers(sr: Dataset) -> Iterator[str]:
     for item in _tree(sr):
         if item.get("ValueType") != "NUM":
             continue
-        measured = item.get("MeasuredValueSequence") or ()
+        measured = items_of(item, "MeasuredValueSequence")
         if len(measured) != 1:
             yield "a number has no value"
             continue
@@ -123,7 +127,7 @@ def _number(measured: Dataset) -> Iterator[str]:
     if not (math.isfinite(shown) and math.isfinite(exact)):
         yield "a number is not finite"
         return
-    unit = next((code_of(item) for item in measured.get("MeasurementUnitsCodeSequence") or ()), None)
+    unit = next((code_of(item) for item in items_of(measured, "MeasurementUnitsCodeSequence")), None)
     if unit is None or not codes.is_unit(unit):
         yield "a number has no UCUM unit that we know"
     elif abs(shown - exact) > 0.5000001 * 10.0 ** -codes.decimals(unit) and abs(shown - exact) > 1e-9 * abs(exact):
@@ -138,20 +142,20 @@ def _references(sr: Dataset, evidence: Sequence[Dataset], seg: Dataset | None) -
     told = {
         str(reference.get("ReferencedSOPInstanceUID")): str(reference.get("ReferencedSOPClassUID"))
         for item in _tree(sr)
-        for reference in item.get("ReferencedSOPSequence") or ()
+        for reference in items_of(item, "ReferencedSOPSequence")
     }
     listed = {}
-    for study in sr.get("CurrentRequestedProcedureEvidenceSequence") or ():
+    for study in items_of(sr, "CurrentRequestedProcedureEvidenceSequence"):
         if study.get("StudyInstanceUID") != evidence[0].StudyInstanceUID:
             yield "the evidence names another study"
-        for series in study.get("ReferencedSeriesSequence") or ():
-            for reference in series.get("ReferencedSOPSequence") or ():
+        for series in items_of(study, "ReferencedSeriesSequence"):
+            for reference in items_of(series, "ReferencedSOPSequence"):
                 listed[str(reference.get("ReferencedSOPInstanceUID"))] = str(reference.get("ReferencedSOPClassUID"))
     if told != listed:
         yield "the evidence is not what the tree refers to"
     if told != known:
         missing, dangling = known.keys() - told.keys(), told.keys() - known.keys()
-        yield f"{len(missing)} objects are not referred to, {len(dangling)} references lead nowhere or name another class"
+        yield f"{len(missing)} objects are not referred to, {len(dangling)} references lead nowhere or to another class"
 
 
 def _segments(groups: Sequence[Dataset], evidence: Sequence[Dataset], seg: Dataset | None) -> Iterator[str]:
@@ -159,9 +163,9 @@ def _segments(groups: Sequence[Dataset], evidence: Sequence[Dataset], seg: Datas
     described = {int(item.SegmentNumber): item for item in seg.SegmentSequence} if seg is not None else {}
     named = set()
     for group in groups:
-        for item in group.get("ContentSequence") or ():
+        for item in items_of(group, "ContentSequence"):
             if _name(item) == codes.REFERENCED_SEGMENT.value:
-                numbers = {_segment_number(reference) for reference in item.get("ReferencedSOPSequence") or ()}
+                numbers = {_segment_number(reference) for reference in items_of(item, "ReferencedSOPSequence")}
                 named |= numbers
                 if any(n in described and described[n].get("TrackingUID") != _uid_of(group) for n in numbers):
                     yield "a segment and its group differ in tracking UID"
@@ -180,16 +184,16 @@ def _segment_number(reference: Dataset) -> int:
 
 
 def _uid_of(group: Dataset) -> str:
-    items = group.get("ContentSequence") or ()
+    items = items_of(group, "ContentSequence")
     return next((str(item.get("UID")) for item in items if _name(item) == codes.TRACKING_UID.value), "")
 
 
 def _name(item: Dataset) -> str:
     """Code value of the concept name; empty where there is none."""
-    return next((str(code.get("CodeValue", "")) for code in item.get("ConceptNameCodeSequence") or ()), "")
+    return next((str(code.get("CodeValue", "")) for code in items_of(item, "ConceptNameCodeSequence")), "")
 
 
 def _tree(item: Dataset) -> Iterator[Dataset]:
-    for child in item.get("ContentSequence") or ():
+    for child in items_of(item, "ContentSequence"):
         yield child
         yield from _tree(child)

@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.uid import UID
 
 from inference.results import codes
-from inference.results.references import numbers, text_of
+from inference.results.elements import first_of, items_of, numbers, text_of
 
 #: Largest difference of a position, mm, and of a direction cosine that is still the same.
 POSITION_TOLERANCE_MM = 1e-3
@@ -53,7 +53,7 @@ def _image(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]:
     if any((header.get("Rows"), header.get("Columns")) != (rows, columns) for header in evidence):
         yield "the grid is not that of the source (Weasis refuses it)"
     frames = seg.get("NumberOfFrames", 0)
-    if frames != len(seg.get("PerFrameFunctionalGroupsSequence") or ()):
+    if frames != len(items_of(seg, "PerFrameFunctionalGroupsSequence")):
         yield "Number of Frames is not that of the per-frame groups"
     bits = int(frames or 0) * int(rows or 0) * int(columns or 0)
     length = (bits + 7) // 8
@@ -63,7 +63,7 @@ def _image(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]:
 
 def _referenced_series(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]:
     """One series with all its instances; OHIF refuses a segmentation without, and warns of several."""
-    series = seg.get("ReferencedSeriesSequence") or ()
+    series = items_of(seg, "ReferencedSeriesSequence")
     if len(series) != 1:
         yield f"{len(series)} series are referenced at the top level (OHIF wants one)"
         return
@@ -71,14 +71,14 @@ def _referenced_series(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[st
         yield "the referenced series is not the source"
     told = {
         str(item.get("ReferencedSOPInstanceUID")): str(item.get("ReferencedSOPClassUID"))
-        for item in series[0].get("ReferencedInstanceSequence") or ()
+        for item in items_of(series[0], "ReferencedInstanceSequence")
     }
     if told != {str(header.SOPInstanceUID): str(header.SOPClassUID) for header in evidence}:
         yield "the referenced instances are not all those of the source"
 
 
 def _segment_sequence(seg: Dataset) -> Iterator[str]:
-    segments = list(seg.get("SegmentSequence") or ())
+    segments = items_of(seg, "SegmentSequence")
     if [item.get("SegmentNumber") for item in segments] != list(range(1, len(segments) + 1)) or not segments:
         yield "segments are not numbered from 1 without gaps"
     for keyword in ("SegmentLabel", "TrackingID", "TrackingUID"):
@@ -99,12 +99,12 @@ def _segment(item: Dataset) -> Iterator[str]:
     if item.get("SegmentAlgorithmType") != "AUTOMATIC" or not item.get("SegmentAlgorithmName"):
         yield "it does not say by which algorithm it was made automatically"
     for keyword in ("SegmentedPropertyCategoryCodeSequence", "SegmentedPropertyTypeCodeSequence"):
-        if len(item.get(keyword) or ()) != 1:
+        if len(items_of(item, keyword)) != 1:
             yield f"{keyword} is missing"
     colour = item.get("RecommendedDisplayCIELabValue")
     if colour is None or len(colour) != 3 or not all(0 <= int(value) <= 65535 for value in colour):
         yield "it has no display colour"
-    for algorithm in item.get("SegmentationAlgorithmIdentificationSequence") or ():
+    for algorithm in items_of(item, "SegmentationAlgorithmIdentificationSequence"):
         if algorithm.get("AlgorithmName") and algorithm.get("AlgorithmVersion"):
             return
     yield "its algorithm has no name and version"
@@ -115,12 +115,12 @@ def _shared_geometry(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]
     frame = seg.get("FrameOfReferenceUID")
     if not frame or any(header.get("FrameOfReferenceUID") != frame for header in evidence):
         yield "Frame of Reference UID is not that of the source"
-    shared = next(iter(seg.get("SharedFunctionalGroupsSequence") or ()), Dataset())
+    shared = first_of(seg, "SharedFunctionalGroupsSequence")
     for sequence, keyword, count, tolerance in (
         ("PixelMeasuresSequence", "PixelSpacing", 2, POSITION_TOLERANCE_MM),
         ("PlaneOrientationSequence", "ImageOrientationPatient", 6, COSINE_TOLERANCE),
     ):
-        item = next(iter(shared.get(sequence) or ()), Dataset())
+        item = first_of(shared, sequence)
         ours = numbers(item, keyword, count)
         if ours is None or not all(_near(ours, numbers(header, keyword, count), tolerance) for header in evidence):
             yield f"{keyword} is not that of the source"
@@ -130,20 +130,20 @@ def _frames(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]:
     """Each frame lies where the one image lies that it was drawn on (Weasis fails on an empty derivation)."""
     headers = {str(header.SOPInstanceUID): header for header in evidence}
     positions = {uid: numbers(header, "ImagePositionPatient", 3) for uid, header in headers.items()}
-    numbered = {item.get("SegmentNumber") for item in seg.get("SegmentSequence") or ()}
-    shared = next(iter(seg.get("SharedFunctionalGroupsSequence") or ()), Dataset())
+    numbered = {item.get("SegmentNumber") for item in items_of(seg, "SegmentSequence")}
+    shared = first_of(seg, "SharedFunctionalGroupsSequence")
     drawn = set()
-    for index, item in enumerate(seg.get("PerFrameFunctionalGroupsSequence") or (), 1):
+    for index, item in enumerate(items_of(seg, "PerFrameFunctionalGroupsSequence"), 1):
         sources = _sources(item)
         uid = str(sources[0].get("ReferencedSOPInstanceUID")) if len(sources) == 1 else ""
         if uid not in headers or sources[0].get("ReferencedSOPClassUID") != headers[uid].SOPClassUID:
             yield f"frame {index} does not name the one source image that it was drawn on"
             continue
-        plane = next(iter(item.get("PlanePositionSequence") or ()), Dataset())
+        plane = first_of(item, "PlanePositionSequence")
         if not _near(numbers(plane, "ImagePositionPatient", 3), positions[uid], POSITION_TOLERANCE_MM):
             yield f"frame {index} lies elsewhere than its source image"
         holder = item if "SegmentIdentificationSequence" in item else shared
-        named = next(iter(holder.get("SegmentIdentificationSequence") or ()), Dataset())
+        named = first_of(holder, "SegmentIdentificationSequence")
         drawn.add(named.get("ReferencedSegmentNumber"))
     if drawn != numbered:
         yield "frames and segments do not belong together"
@@ -151,23 +151,23 @@ def _frames(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]:
 
 def _sources(item: Dataset) -> list[Dataset]:
     """Source images of a frame, of segmentation derivations alone (113076)."""
-    found = []
-    for derivation in item.get("DerivationImageSequence") or ():
-        kinds = derivation.get("DerivationCodeSequence") or ()
+    found: list[Dataset] = []
+    for derivation in items_of(item, "DerivationImageSequence"):
+        kinds = items_of(derivation, "DerivationCodeSequence")
         if any(code.get("CodeValue") == codes.SEGMENTATION_DERIVATION.value for code in kinds):
-            found.extend(derivation.get("SourceImageSequence") or ())
+            found.extend(items_of(derivation, "SourceImageSequence"))
     return found
 
 
 def _dimensions(seg: Dataset) -> Iterator[str]:
     """Every frame has its own place in the dimensions (PS3.3 C.7.6.17)."""
-    indexes = seg.get("DimensionIndexSequence") or ()
-    organizations = {item.get("DimensionOrganizationUID") for item in seg.get("DimensionOrganizationSequence") or ()}
+    indexes = items_of(seg, "DimensionIndexSequence")
+    organizations = {item.get("DimensionOrganizationUID") for item in items_of(seg, "DimensionOrganizationSequence")}
     if not indexes or {item.get("DimensionOrganizationUID") for item in indexes} != organizations:
         yield "the dimension index names another organization"
     places = []
-    for item in seg.get("PerFrameFunctionalGroupsSequence") or ():
-        content = next(iter(item.get("FrameContentSequence") or ()), Dataset())
+    for item in items_of(seg, "PerFrameFunctionalGroupsSequence"):
+        content = first_of(item, "FrameContentSequence")
         value = content.get("DimensionIndexValues")
         places.append((value,) if isinstance(value, int) else tuple(value or ()))
     if any(len(place) != len(indexes) for place in places) or len(set(places)) != len(places):

@@ -27,6 +27,7 @@ from inference.results.charset import (
     strings_of,
     text_elements,
 )
+from inference.results.elements import items_of
 
 #: Attributes that every result takes from its source. Source: PS3.3 C.7.1.1 (Patient), C.7.2.1 (General Study),
 #: C.7.2.2 (Patient Study), C.7.1.3 and C.7.2.3 (Clinical Trial), C.12.1 (time zone); two retired ones still in use.
@@ -156,7 +157,12 @@ NEVER_ABSENT = (
 )
 
 #: Segmentations also say in which frame of reference and of what body part. Source: PS3.3 C.7.4.1, C.7.3.1.
-COPIED_TO_IMAGES = ("FrameOfReferenceUID", "PositionReferenceIndicator", "BodyPartExamined", "RequestAttributesSequence")
+COPIED_TO_IMAGES = (
+    "FrameOfReferenceUID",
+    "PositionReferenceIndicator",
+    "BodyPartExamined",
+    "RequestAttributesSequence",
+)
 
 #: Items of Referenced Request Sequence, by type. Source: PS3.3 table C.17-2 (SR Document General).
 _REQUEST_TYPE_2 = (
@@ -216,7 +222,7 @@ class SourceIdentity:
 
     def _request(self, source_item: Dataset) -> Dataset:
         item = Dataset()
-        item[_tag("StudyInstanceUID")] = copy_element(self._source, _tag("StudyInstanceUID"))
+        item.StudyInstanceUID = self._source.StudyInstanceUID
         for keyword in (*_REQUEST_TYPE_2, *_REQUEST_TYPE_3):
             tag = _tag(keyword)
             # The study's accession number stands in for one that the request does not repeat.
@@ -298,21 +304,12 @@ def _copy_item(item: Dataset, *, keep_bytes: bool) -> Dataset:
 
 def decoded(dataset: Dataset, tag: BaseTag) -> DataElement:
     """Decode one element without changing the data set, and without a word about what cannot be decoded."""
-    found = dataset.get_item(tag)
-    if not isinstance(found, RawDataElement):
+    found: Any = dataset.get_item(tag)  # not always a DataElement, whatever pydicom declares
+    if isinstance(found, DataElement):
         return found
     with quietly():
         encodings = dataset._character_set or convert_encodings(None)
         return convert_raw_data_element(found, encoding=encodings, ds=dataset)
-
-
-def items_of(dataset: Dataset, keyword: str) -> list[Dataset]:
-    """Give the items of a sequence; none where it is absent, empty or no sequence."""
-    tag = _tag(keyword)
-    if tag not in dataset:
-        return []
-    value = dataset[tag].value
-    return list(value) if isinstance(value, Sequence) else []
 
 
 def _texts_of(dataset: Dataset, tag: BaseTag) -> Iterator[tuple[tuple[str, ...], bytes | None]]:
@@ -331,9 +328,9 @@ def _texts_of(dataset: Dataset, tag: BaseTag) -> Iterator[tuple[tuple[str, ...],
 
 def _stored_bytes(element: DataElement | RawDataElement) -> bytes | None:
     """Bytes of the value as it was stored; None: they are no longer at hand."""
-    value = element.value
     if isinstance(element, RawDataElement):
-        return value
+        return element.value
+    value = element.value
     if isinstance(value, PersonName) and isinstance(value.original_string, bytes):
         return value.original_string
     return None

@@ -13,6 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from inference.errors import UnusableAnswer
 from inference.findings import Code, Mask
+from inference.results.elements import items_of
 
 #: Voxels of one object that are read at most (4,096 frames of 1,024 x 1,024).
 MOST_VOXELS = 1 << 32
@@ -124,8 +125,8 @@ def _planes(seg: Dataset) -> npt.NDArray[Any]:
 
 
 def _source(item: Dataset) -> tuple[str, int]:
-    for derivation in item.get("DerivationImageSequence") or ():
-        for source in derivation.get("SourceImageSequence") or ():
+    for derivation in items_of(item, "DerivationImageSequence"):
+        for source in items_of(derivation, "SourceImageSequence"):
             number = source.get("ReferencedFrameNumber", 1)
             return str(source.ReferencedSOPInstanceUID), int(number[0] if isinstance(number, list) else number or 1)
     return "", 1
@@ -133,7 +134,7 @@ def _source(item: Dataset) -> tuple[str, int]:
 
 def _position(item: Dataset, shared: Dataset) -> tuple[float, ...] | None:
     for holder in (item, shared):
-        for plane in holder.get("PlanePositionSequence") or ():
+        for plane in items_of(holder, "PlanePositionSequence"):
             return tuple(float(value) for value in plane.ImagePositionPatient)
     return None
 
@@ -153,7 +154,7 @@ def _segment(item: Dataset, frames: tuple[SegmentFrame, ...]) -> ReadSegment:
 
 
 def _code(item: Dataset, keyword: str) -> Code | None:
-    for code in item.get(keyword) or ():
+    for code in items_of(item, keyword):
         value = code.get("CodeValue") or code.get("LongCodeValue") or code.get("URNCodeValue") or ""
         return Code(str(value), str(code.get("CodingSchemeDesignator", "")), str(code.get("CodeMeaning", "")))
     return None

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import highdicom as hd
 from highdicom.sr import (
     CodeContentItem,
     ContainerContentItem,
-    ContentItem,
     ContentSequence,
     ImageContentItem,
     NumContentItem,
@@ -21,6 +18,7 @@ from pydicom import Dataset
 
 from inference.findings import Code
 from inference.results import codes
+from inference.results.elements import numbers, text_of
 
 _ACQUISITION = RelationshipTypeValues.HAS_ACQ_CONTEXT
 _CONTAINS = RelationshipTypeValues.CONTAINS
@@ -49,26 +47,6 @@ _DESCRIPTORS: dict[str, tuple[tuple[Code, Code], ...]] = {
         (Code("110909", "DCM", "Image Orientation (Patient) Column Z"), codes.COSINE),
     ),
 }
-
-
-def numbers(header: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    """Give the values of a numeric attribute; None unless there are `count` finite ones."""
-    try:
-        value: Any = header.get(keyword)
-        values = (value,) if isinstance(value, int | float) else tuple(value or ())
-        found = tuple(float(item) for item in values)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return found if len(found) == count and all(map(math.isfinite, found)) else None
-
-
-def text_of(header: Dataset, keyword: str) -> str:
-    """Give an attribute as stripped text; empty where it is absent or unreadable."""
-    try:
-        value = header.get(keyword)
-    except (TypeError, ValueError):
-        return ""
-    return "" if value is None else str(value).strip()
 
 
 def stand_in(header: Dataset) -> Dataset:
@@ -141,13 +119,13 @@ def image_library(headers: Sequence[Dataset]) -> ContainerContentItem:
     for header in {str(header.SOPInstanceUID): header for header in headers}.values():
         key = (str(header.SeriesInstanceUID), text_of(header, "FrameOfReferenceUID"))
         groups.setdefault(key, []).append(header)
-    library.ContentSequence = [_group(members, frame) for (_, frame), members in groups.items()]
+    library.ContentSequence.extend(_group(members, frame) for (_, frame), members in groups.items())
     return library
 
 
 def _group(headers: Sequence[Dataset], frame_of_reference_uid: str) -> ContainerContentItem:
     group = _container(codes.IMAGE_LIBRARY_GROUP)
-    content: list[ContentItem] = []
+    content: ContentSequence = group.ContentSequence
     modality = codes.modality_code(text_of(headers[0], "Modality"))
     if modality is not None:
         content.append(CodeContentItem(codes.concept(codes.MODALITY), codes.concept(modality), _ACQUISITION))
@@ -166,7 +144,6 @@ def _group(headers: Sequence[Dataset], frame_of_reference_uid: str) -> Container
         )
         for header in headers
     )
-    group.ContentSequence = content
     return group
 
 

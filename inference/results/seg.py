@@ -15,7 +15,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 from inference.errors import UnusableAnswer
 from inference.findings import Segment
 from inference.results import codes, words
-from inference.results.references import numbers, referenced_series, stand_in, text_of
+from inference.results.elements import numbers, text_of
+from inference.results.references import referenced_series, stand_in
 from inference.results.run import (
     CANONICAL_FORM,
     NodeIdentity,
@@ -31,9 +32,7 @@ SOP_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
 _GEOMETRY = (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
 
 
-def make_seg(
-    segments: Sequence[Segment], evidence: Sequence[Dataset], run: Run, node: NodeIdentity
-) -> Dataset | None:
+def make_seg(segments: Sequence[Segment], evidence: Sequence[Dataset], run: Run, node: NodeIdentity) -> Dataset | None:
     """Make the segmentation of one run; None where nothing is outlined.
 
     Empty masks are left out: their absence is said in the report, not by a segment without frames.

@@ -8,7 +8,6 @@ algorithm it was made.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -36,8 +35,8 @@ from pydicom.valuerep import DS
 from inference.findings import Code, Findings, MeasurementGroup, NotComputed, Qualitative
 from inference.findings import Measurement as Figure
 from inference.results import codes, words
-from inference.results.identity import items_of
-from inference.results.references import evidence_items, image_library, text_of
+from inference.results.elements import code_of, items_of, text_of
+from inference.results.references import evidence_items, image_library
 from inference.results.run import (
     CANONICAL_FORM,
     NodeIdentity,
@@ -130,14 +129,6 @@ def codes_of_procedure(source: Dataset) -> list[CodedConcept]:
     return [codes.concept(code) for code in found]
 
 
-def code_of(item: Dataset) -> Code | None:
-    """Read a code item; None where it is incomplete."""
-    value = next(filter(None, (text_of(item, name) for name in ("CodeValue", "LongCodeValue", "URNCodeValue"))), "")
-    scheme, meaning = text_of(item, "CodingSchemeDesignator"), text_of(item, "CodeMeaning")
-    complete = value and scheme and 0 < len(meaning) <= 64 and "\\" not in meaning
-    return Code(value, scheme, meaning) if complete else None
-
-
 def _observation_context(node: NodeIdentity) -> ObservationContext:
     device = DeviceObserverIdentifyingAttributes(
         uid=observer_uid(node),
@@ -161,7 +152,7 @@ def _summary_group(findings: Findings, evidence: Sequence[Dataset], run: Run) ->
         algorithm_id=_algorithm(run, parameters=True),
         qualitative_evaluations=[_evaluation(answer) for answer in findings.qualitative],
     )
-    revision = words.revision_sentence(run, **_times(run, evidence[0]))
+    revision = _revision(run, evidence[0])
     texts = [findings.summary, *([revision] if revision else []), *findings.narrative]
     lines = [_text(codes.FINDING, text, _CONTAINS) for text in texts]
     content = list(group[0].ContentSequence)
@@ -169,13 +160,16 @@ def _summary_group(findings: Findings, evidence: Sequence[Dataset], run: Run) ->
     return group
 
 
-def _times(run: Run, source: Dataset) -> dict[str, datetime | None]:
+def _revision(run: Run, source: Dataset) -> str:
+    """Say which report this one replaces, in the time zone of the object; empty for the first."""
+    if run.predecessor is None:
+        return ""
     offset = text_of(source, "TimezoneOffsetFromUTC")
-    replaced = run.predecessor.analysed_at if run.predecessor else None
-    return {
-        "analysed_at": object_time(run.analysed_at, source_offset=offset, zone=run.timezone),
-        "replaced_at": object_time(replaced, source_offset=offset, zone=run.timezone) if replaced else None,
-    }
+    return words.revision_sentence(
+        run,
+        analysed_at=object_time(run.analysed_at, source_offset=offset, zone=run.timezone),
+        replaced_at=object_time(run.predecessor.analysed_at, source_offset=offset, zone=run.timezone),
+    )
 
 
 def _overall_finding(findings: Findings) -> Code:
@@ -211,18 +205,18 @@ def _group(
     segment = next((s for s in findings.segments if (s.label,) == group.segments), None)
     number = _segment_number(seg, segment.label) if segment is not None else None
     site = FindingSite(codes.concept(group.site), codes.concept(group.laterality) if group.laterality else None)
-    said = {
-        "finding_type": codes.concept(group.finding),
-        "algorithm_id": _algorithm(run),
-        "finding_sites": [site],
-        "measurements": [_measurement(figure, run) for figure in group.measurements],
-        "qualitative_evaluations": [
-            *(_not_computed(withheld) for withheld in group.not_computed),
-            *(_evaluation(answer) for answer in group.qualitative),
-        ],
-    }
+    measurements = [_measurement(figure, run) for figure in group.measurements]
+    answers = [_not_computed(withheld) for withheld in group.not_computed]
+    answers += [_evaluation(answer) for answer in group.qualitative]
     if seg is None or segment is None or number is None:
-        return MeasurementsAndQualitativeEvaluations(tracking_identifier=_tracking(group.tracking_id, run), **said)
+        return MeasurementsAndQualitativeEvaluations(
+            tracking_identifier=_tracking(group.tracking_id, run),
+            finding_type=codes.concept(group.finding),
+            algorithm_id=_algorithm(run),
+            finding_sites=[site],
+            measurements=measurements,
+            qualitative_evaluations=answers,
+        )
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=_tracking(segment.tracking_id, run),
         finding_category=codes.concept(segment.category),
@@ -232,7 +226,11 @@ def _group(
             segment_number=number,
             source_series=SourceSeriesForSegmentation(evidence[0].SeriesInstanceUID),
         ),
-        **said,
+        finding_type=codes.concept(group.finding),
+        algorithm_id=_algorithm(run),
+        finding_sites=[site],
+        measurements=measurements,
+        qualitative_evaluations=answers,
     )
 
 

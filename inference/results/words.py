@@ -35,7 +35,7 @@ def content_label(engine: EngineDescription) -> str:
     return re.sub(r"[^A-Z0-9]+", "_", f"{engine.title} outlines".upper())[:16].strip("_") or "OUTLINES"
 
 
-def revision_sentence(run: Run, *, analysed_at: datetime, replaced_at: datetime | None) -> str:
+def revision_sentence(run: Run, *, analysed_at: datetime, replaced_at: datetime) -> str:
     """Say which report this one replaces, and why.
 
     Parameters
@@ -43,8 +43,6 @@ def revision_sentence(run: Run, *, analysed_at: datetime, replaced_at: datetime 
     analysed_at, replaced_at
         Start of this analysis and of the one before, in the object's time zone.
     """
-    if run.predecessor is None or replaced_at is None:
-        return ""
     same_day = replaced_at.date() == analysed_at.date()
     when = replaced_at.strftime("%H:%M" if same_day else "%Y-%m-%d %H:%M")
     reason = f": {run.revision_reason}" if run.revision_reason else "."
@@ -60,5 +58,3 @@ def claims_ai(text: str) -> bool:
 def denies_ai(text: str) -> bool:
     """Tell whether a text says that no AI model was at work."""
     return re.search(r"\b(not|no)\s+AI\b", text, flags=re.IGNORECASE) is not None
-
-
