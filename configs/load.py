@@ -99,7 +99,8 @@ def read_peers(path: Path) -> dict[str, Peer]:
         It holds something else than peers, or a wrong one; the message names its path.
     """
     try:
-        return _PeersFile.model_validate(read_yaml(path)).peers
+        content = {key: value for key, value in read_yaml(path).items() if value is not None}
+        return _PeersFile.model_validate(content).peers
     except ValidationError as error:
         raise ConfigError(f"{path.name}: {_say(error)}") from error
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from configs.errors import ConfigError
 
-_PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
+# Linux, prctl(2)
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -21,6 +23,12 @@ def die_with_parent(parent_pid: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:  # the parent died before the call
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def name_process(name: str) -> None:
+    """Show `name` (15 characters) in process lists, where the system can."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NAME, name.encode()[:15])
 
 
 class DirectoryLock:

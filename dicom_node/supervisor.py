@@ -23,7 +23,7 @@ from typing import Any
 from configs.errors import NodeError
 from configs.settings import Settings
 from dicom_node import logs
-from dicom_node.platform import die_with_parent
+from dicom_node.platform import die_with_parent, name_process
 
 log = logging.getLogger(__name__)
 
@@ -211,6 +211,7 @@ def be_role(role: str, settings: Settings, config_dir: Path, pipe: int) -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+    name_process(f"dn-{role}")
     logs.configure(settings.log, role=role)
 
     def say(**facts: object) -> None:

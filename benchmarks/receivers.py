@@ -1,0 +1,108 @@
+"""The receivers that are measured: the node, and those of others that are installed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.processes import free_port, running
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Listening:
+    """A receiver that is up."""
+
+    port: int
+    ae_title: str
+    group: int
+    """Process group."""
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """One kind of receiver."""
+
+    name: str
+    durable: str
+    """What is on disk before the sender hears Success."""
+    start: Callable[[Path], contextlib.AbstractContextManager[Listening]]
+
+
+@contextlib.contextmanager
+def node(folder: Path, *, peers: str | None = None, routes: str | None = None) -> Iterator[Listening]:
+    """The node with all its roles, on its shipped configuration unless given another."""
+    config = folder / "config"
+    config.mkdir(parents=True)
+    for name in ("node", "peers", "routes", "engines"):
+        shutil.copyfile(ROOT / "configs" / f"{name}.yaml", config / f"{name}.yaml")
+    if peers is not None:
+        (config / "peers.yaml").write_text(peers)
+    if routes is not None:
+        (config / "routes.yaml").write_text(routes)
+    dimse, http = free_port(), free_port()
+    environ = dict(os.environ) | {
+        "DICOM_NODE_DATA_DIR": str(folder / "data"),
+        "DICOM_NODE_DIMSE__PORT": str(dimse),
+        "DICOM_NODE_HTTP__PORT": str(http),
+        "DICOM_NODE_LOG__LEVEL": "WARNING",
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, "-m", "dicom_node.cli", "--config", str(config), "up"]
+    with running(command, port=dimse, log=folder / "node.log", environ=environ) as group:
+        yield Listening(dimse, "DICOMNODE", group)
+
+
+@contextlib.contextmanager
+def _orthanc(folder: Path) -> Iterator[Listening]:
+    folder.mkdir(parents=True)
+    port = free_port()
+    settings = {
+        "Name": "BENCH",
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "storage"),
+        "DicomAet": "ORTHANC",
+        "DicomPort": port,
+        "HttpPort": free_port(),
+        "DicomAlwaysAllowStore": True,
+        "Plugins": [],
+    }
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    with running(["Orthanc", str(folder / "orthanc.json")], port=port, log=folder / "log") as group:
+        yield Listening(port, "ORTHANC", group)
+
+
+@contextlib.contextmanager
+def _storescp(folder: Path) -> Iterator[Listening]:
+    (folder / "out").mkdir(parents=True)
+    port = free_port()
+    command = ["/usr/bin/storescp", "--fork", "+B", "-od", str(folder / "out"), "-aet", "STORESCP", str(port)]
+    with running(command, port=port, log=folder / "log") as group:
+        yield Listening(port, "STORESCP", group)
+
+
+@contextlib.contextmanager
+def _pynetdicom(folder: Path) -> Iterator[Listening]:
+    (folder / "out").mkdir(parents=True)
+    port = free_port()
+    command = [sys.executable, "-m", "pynetdicom", "storescp", str(port), "-od", str(folder / "out"), "-q"]
+    with running(command, port=port, log=folder / "log") as group:
+        yield Listening(port, "STORESCP", group)
+
+
+def installed() -> list[Receiver]:
+    """The receivers that this machine has; the node first."""
+    found = [Receiver("dicom-node", "file, directory, index", node)]
+    if shutil.which("Orthanc"):
+        found.append(Receiver("Orthanc", "file", _orthanc))
+    if Path("/usr/bin/storescp").exists():
+        found.append(Receiver("DCMTK storescp", "nothing", _storescp))
+    found.append(Receiver("pynetdicom storescp", "nothing", _pynetdicom))
+    return found

@@ -1,0 +1,46 @@
+"""`up`, `check`, `version`: the node itself."""
+
+from __future__ import annotations
+
+import typer
+
+from configs.errors import ConfigError
+from dicom_node.cli import settings_of
+from dicom_node.main import up as run_node
+from dicom_node.roles import ROLES
+from dicom_node.version import VERSION
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+
+    @app.command()
+    def up(
+        context: typer.Context,
+        roles: str = typer.Option(",".join(ROLES), help="Which roles to run, joined by commas."),
+    ) -> None:
+        """Start the node and stay up until Ctrl-C."""
+        chosen = tuple(role.strip() for role in roles.split(","))
+        for role in chosen:
+            if role not in ROLES:
+                raise ConfigError(f"--roles: there is no role {role!r}; there are {', '.join(ROLES)}")
+        run_node(settings_of(context), roles=chosen)
+
+    @app.command()
+    def check(context: typer.Context) -> None:
+        """Check the configuration and say what it amounts to."""
+        loaded = settings_of(context)
+        settings = loaded.settings
+        typer.echo(f"{loaded.config_dir}: sound.")
+        typer.echo(f"  DICOM {settings.dimse.ae_title} at {settings.dimse.host}:{settings.dimse.port}")
+        typer.echo(f"  HTTP {settings.http.host}:{settings.http.port}, data in {settings.data_dir}")
+        typer.echo(f"  Peers: {', '.join(settings.peers) or 'none'}")
+        for route in settings.routes:
+            engine = settings.engines.get(route.engine)
+            state = "" if engine is not None and engine.enabled else " (not enabled: its studies will wait)"
+            typer.echo(f"  Route {route.name}: {route.engine}{state}, delivered to {', '.join(route.deliver_to)}")
+
+    @app.command()
+    def version() -> None:
+        """Print the version."""
+        typer.echo(VERSION)

@@ -1,0 +1,27 @@
+"""The receiver: DICOM peers come in here."""
+
+from __future__ import annotations
+
+from storage.associations import Associations
+
+from dicom_node.live_peers import LivePeers
+from dicom_node.parts import Storage
+from dicom_node.scp.receiver import Receiver
+from dicom_node.supervisor import RoleContext
+
+
+def run(context: RoleContext) -> None:
+    """Serve DIMSE until told to stop."""
+    settings = context.settings
+    storage = Storage.open(settings)
+    intake = storage.intake(settings)
+    peers = LivePeers(context.config_dir / "peers.yaml", settings.peers)
+    receiver = Receiver(settings.dimse, peers=peers, intake=intake, associations=Associations(storage.database))
+    receiver.start()
+    try:
+        context.ready(port=receiver.port)
+        context.stop.wait()
+    finally:
+        receiver.stop()
+        intake.close()
+        storage.close()
