@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from pydicom import DataElement, Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
+from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.uid import ExplicitVRLittleEndian
 
 from inference.errors import UnusableAnswer
@@ -162,6 +163,17 @@ def _written(dataset: Dataset) -> bytes:
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     dataset.file_meta = meta
     dataset.preamble = bytes(128)
+    correct_ambiguous_vr(dataset, True)
+    _keep_stored(dataset)
     target = io.BytesIO()
     dcmwrite(target, dataset, enforce_file_format=True)
     return target.getvalue()
+
+
+def _keep_stored(dataset: Dataset) -> None:
+    """Have undecoded elements written as they are: decoding would alter or refuse what is odd in them."""
+    dataset.set_original_encoding(False, True, dataset._character_set)
+    for element in dataset.values():
+        if element.VR == "SQ":
+            for item in element.value:
+                _keep_stored(item)

@@ -308,7 +308,7 @@ def decoded(dataset: Dataset, tag: BaseTag) -> DataElement:
     if isinstance(found, DataElement):
         return found
     with quietly():
-        encodings = dataset._character_set or convert_encodings(None)
+        encodings = dataset.original_character_set or dataset._character_set or convert_encodings(None)
         return convert_raw_data_element(found, encoding=encodings, ds=dataset)
 
 
