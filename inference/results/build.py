@@ -53,16 +53,24 @@ def build_results(findings: Findings, evidence: Sequence[Dataset], run: Run, nod
     """
     if not evidence:
         raise UnusableAnswer("there is no image that the results could refer to")
-    results = []
     with quietly():  # of odd values in the source, which are not ours to correct
-        finish = _Finisher(evidence[0], run, node)
-        seg = make_seg(findings.segments, evidence, run, node) if findings.segments else None
-        if seg is not None:
-            results.append(finish(seg, "seg"))
-            _check_masks(findings, results[0].dataset, evidence)
-        results.append(finish(make_sr(findings, evidence, run, node, seg), "sr"))
+        try:
+            results = _made(findings, evidence, run, node)
+        except ValueError as error:  # what highdicom says of values that no object can hold
+            raise UnusableAnswer("the findings hold a value that cannot be encoded") from error
         gate.check(results, evidence)
-    return tuple(results)
+    return results
+
+
+def _made(findings: Findings, evidence: Sequence[Dataset], run: Run, node: NodeIdentity) -> tuple[Result, ...]:
+    finish = _Finisher(evidence[0], run, node)
+    seg = make_seg(findings.segments, evidence, run, node) if findings.segments else None
+    sr = make_sr(findings, evidence, run, node, seg)
+    if seg is None:
+        return (finish(sr, "sr"),)
+    outlines = finish(seg, "seg")
+    _check_masks(findings, outlines.dataset, evidence)
+    return outlines, finish(sr, "sr")
 
 
 def encode(result: Result) -> bytes:

@@ -119,6 +119,8 @@ def _planes(seg: Dataset) -> npt.NDArray[Any]:
     syntax = seg.file_meta.TransferSyntaxUID if getattr(seg, "file_meta", None) else ExplicitVRLittleEndian
     if int(seg.BitsAllocated) == 1 and syntax in _NATIVE:
         packed = np.frombuffer(seg.PixelData, dtype=np.uint8)
+        if packed.size < (count * rows * columns + 7) // 8:
+            raise UnusableAnswer("the segmentation has fewer pixels than frames")
         bits = np.unpackbits(packed, count=count * rows * columns, bitorder="little")
         return bits.reshape(count, rows, columns)
     return np.asarray(seg.pixel_array).reshape(count, rows, columns)
@@ -161,19 +163,24 @@ def _code(item: Dataset, keyword: str) -> Code | None:
 
 
 def _colour(cielab: Sequence[int] | None) -> tuple[int, int, int]:
-    """Give an encoded CIELab colour (PS3.3 C.10.7.1.1, D50) as sRGB.
+    """Give an encoded CIELab colour (PS3.3 C.10.7.1.1) as sRGB.
 
-    Source: IEC 61966-2-1 with the Bradford-adapted D50 matrix.
+    With the white point D65 that the common writers and viewers use (dcmqi, dcmjs, highdicom), although
+    profile connection space values mean D50.
+
+    Source: IEC 61966-2-1.
     """
     if cielab is None or len(cielab) != 3:
         return (255, 255, 0)
     lightness = cielab[0] * 100.0 / 65535.0
     a, b = (value * 255.0 / 65535.0 - 128.0 for value in cielab[1:])
-    y = (lightness + 16.0) / 116.0
-    xyz = [_from_lab(y + a / 500.0) * 0.96422, _from_lab(y), _from_lab(y - b / 200.0) * 0.82521]
-    red = 3.1338561 * xyz[0] - 1.6168667 * xyz[1] - 0.4906146 * xyz[2]
-    green = -0.9787684 * xyz[0] + 1.9161415 * xyz[1] + 0.0334540 * xyz[2]
-    blue = 0.0719453 * xyz[0] - 0.2289914 * xyz[1] + 1.4052427 * xyz[2]
+    middle = (lightness + 16.0) / 116.0
+    x = _from_lab(middle + a / 500.0) * 0.950456
+    y = _from_lab(middle)
+    z = _from_lab(middle - b / 200.0) * 1.088754
+    red = 3.2406 * x - 1.5372 * y - 0.4986 * z
+    green = -0.9689 * x + 1.8758 * y + 0.0415 * z
+    blue = 0.0557 * x - 0.2040 * y + 1.0570 * z
     return _to_byte(red), _to_byte(green), _to_byte(blue)
 
 
