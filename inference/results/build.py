@@ -1,0 +1,187 @@
+"""From findings to the objects of one set, checked and encoded: what is kept is what was checked."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from pydicom import DataElement, Dataset, dcmread, dcmwrite
+from pydicom.dataset import FileMetaDataset
+from pydicom.filewriter import correct_ambiguous_vr
+from pydicom.uid import ExplicitVRLittleEndian
+
+from inference.errors import UnusableAnswer
+from inference.findings import Findings
+from inference.results import codes, gate
+from inference.results.charset import quietly
+from inference.results.elements import items_of, text_of
+from inference.results.identity import COPIED, COPIED_TO_IMAGES, SourceIdentity
+from inference.results.read import segments_of
+from inference.results.result import Result
+from inference.results.run import (
+    CANONICAL_FORM,
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    Kind,
+    NodeIdentity,
+    Run,
+    algorithm_device_uid,
+    date_of,
+    object_time,
+    time_of,
+)
+from inference.results.seg import make_seg
+from inference.results.sr import make_sr
+
+
+def build_results(findings: Findings, evidence: Sequence[Dataset], run: Run, node: NodeIdentity) -> tuple[Result, ...]:
+    """Make the result set of one run, in sending order: SEG first, then the SR that names it.
+
+    The same arguments give the same bytes, in any process and time zone.
+
+    Parameters
+    ----------
+    evidence
+        Headers of the used instances, in the order of the masks' slices; for a refusal, of the considered
+        ones in any order. The first gives the identity of the patient.
+
+    Raises
+    ------
+    UnusableAnswer
+        The findings cannot be encoded as objects that pass the gate.
+    """
+    if not evidence:
+        raise UnusableAnswer("there is no image that the results could refer to")
+    with quietly():  # of odd values in the source, which are not ours to correct
+        try:
+            results = _made(findings, evidence, run, node)
+        except ValueError as error:  # what highdicom says of values that no object can hold
+            raise UnusableAnswer("the findings hold a value that cannot be encoded") from error
+        gate.check(results, evidence)
+    return results
+
+
+def _made(findings: Findings, evidence: Sequence[Dataset], run: Run, node: NodeIdentity) -> tuple[Result, ...]:
+    finish = _Finisher(evidence[0], run, node)
+    seg = make_seg(findings.segments, evidence, run, node) if findings.segments else None
+    sr = make_sr(findings, evidence, run, node, seg)
+    if seg is None:
+        return (finish(sr, "sr"),)
+    outlines = finish(seg, "seg")
+    _check_masks(findings, outlines.dataset, evidence)
+    return outlines, finish(sr, "sr")
+
+
+def encode(result: Result) -> bytes:
+    """Give the Part 10 file of a result: Explicit VR Little Endian, the bytes that were checked."""
+    return result.part10
+
+
+def _check_masks(findings: Findings, seg: Dataset, evidence: Sequence[Dataset]) -> None:
+    """Read the outlines back from the encoded object and compare them bit for bit, in place."""
+    index = {str(header.SOPInstanceUID): position for position, header in enumerate(evidence)}
+    read = {segment.label: segment for segment in segments_of(seg)}
+    for segment in findings.segments:
+        drawn = {int(position) for position in np.flatnonzero(segment.mask.any(axis=(1, 2)))}
+        frames = read[segment.label].frames if segment.label in read else ()
+        places = [index.get(frame.source_sop_instance_uid, -1) for frame in frames]
+        pairs = zip(places, frames, strict=True)
+        if sorted(places) != sorted(drawn) or not all(np.array_equal(segment.mask[p], f.mask) for p, f in pairs):
+            raise UnusableAnswer(f"the outline of {segment.label!r} was not encoded as it is")
+
+
+class _Finisher:
+    """Completes the objects of one run: whose they are, when and by what they were made, in which letters."""
+
+    def __init__(self, source: Dataset, run: Run, node: NodeIdentity) -> None:
+        self._identity = SourceIdentity(source)
+        self._run = run
+        self._node = node
+        offset = text_of(source, "TimezoneOffsetFromUTC")
+        self._moment = object_time(run.analysed_at, source_offset=offset, zone=run.timezone)
+
+    def __call__(self, made: Dataset, kind: Kind) -> Result:
+        """Complete, encode and read back one object."""
+        dataset = Dataset(made)  # a plain data set: highdicom's classes guard their attributes
+        self._put_times(dataset)
+        self._put_equipment(dataset)
+        self._identity.put_into(dataset, COPIED)
+        if kind == "seg":
+            self._identity.put_into(dataset, COPIED_TO_IMAGES)
+        requests = self._identity.requests()
+        if kind == "sr" and requests:
+            dataset.ReferencedRequestSequence = requests
+        self._put_schemes(dataset)
+        self._identity.write_character_set(dataset)
+        part10 = _written(dataset)
+        return Result(kind, CANONICAL_FORM, dcmread(io.BytesIO(part10)), part10)
+
+    def _put_times(self, dataset: Dataset) -> None:
+        """All times are the start of the analysis, so that the same run gives the same bytes."""
+        for name in ("InstanceCreation", "Series", "Content"):
+            setattr(dataset, f"{name}Date", date_of(self._moment))
+            setattr(dataset, f"{name}Time", time_of(self._moment))
+
+    def _put_equipment(self, dataset: Dataset) -> None:
+        """This node as the equipment, the engine as contributing equipment (PS3.3 C.7.5.1, C.12.1)."""
+        node, engine = self._node, self._run.engine
+        dataset.Manufacturer = node.manufacturer
+        dataset.ManufacturerModelName = node.model_name
+        dataset.DeviceSerialNumber = node.serial_number
+        dataset.SoftwareVersions = [f"{node.model_name} {node.version}", f"{engine.name} {engine.version}"]
+        dataset.StationName = node.name[:16]
+        if node.institution_name:
+            dataset.InstitutionName = node.institution_name
+        item = Dataset()
+        item.PurposeOfReferenceCodeSequence = [codes.concept(codes.PROCESSING_EQUIPMENT)]
+        item.Manufacturer = engine.manufacturer or node.manufacturer
+        item.ManufacturerModelName = engine.name
+        item.SoftwareVersions = engine.version
+        item.DeviceUID = algorithm_device_uid(node, engine)
+        item.ContributionDateTime = self._moment.strftime("%Y%m%d%H%M%S.%f%z")
+        item.ContributionDescription = self._run.task
+        dataset.ContributingEquipmentSequence = [item]
+
+    def _put_schemes(self, dataset: Dataset) -> None:
+        """Say whose codes ours are, where the object uses one."""
+        if not any(element.value == codes.OUR_SCHEME for element in _schemes_used(dataset)):
+            return
+        item = Dataset()
+        item.CodingSchemeDesignator = codes.OUR_SCHEME
+        item.CodingSchemeName = codes.OUR_SCHEME_NAME
+        item.CodingSchemeResponsibleOrganization = codes.OUR_SCHEME_ORGANIZATION
+        dataset.CodingSchemeIdentificationSequence = [item]
+
+
+def _schemes_used(dataset: Dataset) -> list[DataElement]:
+    found: list[DataElement] = []
+    for keyword in ("ContentSequence", "SegmentSequence"):
+        for item in items_of(dataset, keyword):
+            found.extend(element for element in item.iterall() if element.tag == 0x00080102)
+    return found
+
+
+def _written(dataset: Dataset) -> bytes:
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    dataset.file_meta = meta
+    dataset.preamble = bytes(128)
+    correct_ambiguous_vr(dataset, True)
+    _keep_stored(dataset)
+    target = io.BytesIO()
+    dcmwrite(target, dataset, enforce_file_format=True)
+    return target.getvalue()
+
+
+def _keep_stored(dataset: Dataset) -> None:
+    """Have undecoded elements written as they are: decoding would alter or refuse what is odd in them."""
+    dataset.set_original_encoding(False, True, dataset._character_set)
+    for element in dataset.values():
+        if element.VR == "SQ":
+            for item in element.value:
+                _keep_stored(item)

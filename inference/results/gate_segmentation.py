@@ -1,0 +1,178 @@
+"""What a segmentation must be before it is kept: on the source's grid, referring to all of it, loadable."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.uid import UID
+
+from inference.results import codes
+from inference.results.elements import first_of, items_of, numbers, text_of
+
+#: Largest difference of a position, mm, and of a direction cosine that is still the same.
+POSITION_TOLERANCE_MM = 1e-3
+COSINE_TOLERANCE = 1e-4
+
+_LABEL = re.compile(r"[A-Z0-9_ ]{1,16}")
+
+
+def segmentation_problems(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]:
+    """Name every broken rule of a segmentation."""
+    yield from _image(seg, evidence)
+    yield from _referenced_series(seg, evidence)
+    yield from _segment_sequence(seg)
+    yield from _shared_geometry(seg, evidence)
+    yield from _frames(seg, evidence)
+    yield from _dimensions(seg)
+
+
+def _image(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]:
+    """Type, grid and pixel data (PS3.3 C.8.20.2)."""
+    expected = {
+        "SegmentationType": "BINARY",
+        "SegmentsOverlap": "NO",
+        "BitsAllocated": 1,
+        "BitsStored": 1,
+        "HighBit": 0,
+        "SamplesPerPixel": 1,
+        "PixelRepresentation": 0,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "LossyImageCompression": text_of(evidence[0], "LossyImageCompression") or "00",
+    }
+    for keyword, value in expected.items():
+        if seg.get(keyword) != value:
+            yield f"{keyword} is not {value}"
+    if not _LABEL.fullmatch(str(seg.get("ContentLabel", ""))):
+        yield "Content Label is not at most 16 of A-Z, 0-9, _ and space"
+    if not seg.get("ContentCreatorName"):
+        yield "Content Creator's Name is missing"
+    rows, columns = seg.get("Rows"), seg.get("Columns")
+    if any((header.get("Rows"), header.get("Columns")) != (rows, columns) for header in evidence):
+        yield "the grid is not that of the source (Weasis refuses it)"
+    frames = seg.get("NumberOfFrames", 0)
+    if frames != len(items_of(seg, "PerFrameFunctionalGroupsSequence")):
+        yield "Number of Frames is not that of the per-frame groups"
+    bits = int(frames or 0) * int(rows or 0) * int(columns or 0)
+    length = (bits + 7) // 8
+    if not bits or len(seg.get("PixelData", b"")) != length + length % 2:
+        yield "Pixel Data has another length than its frames"
+
+
+def _referenced_series(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]:
+    """One series with all its instances; OHIF refuses a segmentation without, and warns of several."""
+    series = items_of(seg, "ReferencedSeriesSequence")
+    if len(series) != 1:
+        yield f"{len(series)} series are referenced at the top level (OHIF wants one)"
+        return
+    if series[0].get("SeriesInstanceUID") != evidence[0].SeriesInstanceUID:
+        yield "the referenced series is not the source"
+    told = {
+        str(item.get("ReferencedSOPInstanceUID")): str(item.get("ReferencedSOPClassUID"))
+        for item in items_of(series[0], "ReferencedInstanceSequence")
+    }
+    if told != {str(header.SOPInstanceUID): str(header.SOPClassUID) for header in evidence}:
+        yield "the referenced instances are not all those of the source"
+
+
+def _segment_sequence(seg: Dataset) -> Iterator[str]:
+    segments = items_of(seg, "SegmentSequence")
+    if [item.get("SegmentNumber") for item in segments] != list(range(1, len(segments) + 1)) or not segments:
+        yield "segments are not numbered from 1 without gaps"
+    for keyword in ("SegmentLabel", "TrackingID", "TrackingUID"):
+        values = [str(item.get(keyword, "")) for item in segments]
+        if len(set(values)) != len(values):
+            yield f"two segments share a {keyword}"
+        if not all(values):
+            yield f"a segment has no {keyword}"
+    for item in segments:
+        yield from (f"segment {item.get('SegmentNumber')}: {problem}" for problem in _segment(item))
+
+
+def _segment(item: Dataset) -> Iterator[str]:
+    if len(str(item.get("SegmentLabel", ""))) > 64:
+        yield "its label is longer than 64 characters"
+    if not UID(str(item.get("TrackingUID", ""))).is_valid:
+        yield "its Tracking UID is no UID"
+    if item.get("SegmentAlgorithmType") != "AUTOMATIC" or not item.get("SegmentAlgorithmName"):
+        yield "it does not say by which algorithm it was made automatically"
+    for keyword in ("SegmentedPropertyCategoryCodeSequence", "SegmentedPropertyTypeCodeSequence"):
+        if len(items_of(item, keyword)) != 1:
+            yield f"{keyword} is missing"
+    colour = item.get("RecommendedDisplayCIELabValue")
+    if colour is None or len(colour) != 3 or not all(0 <= int(value) <= 65535 for value in colour):
+        yield "it has no display colour"
+    for algorithm in items_of(item, "SegmentationAlgorithmIdentificationSequence"):
+        if algorithm.get("AlgorithmName") and algorithm.get("AlgorithmVersion"):
+            return
+    yield "its algorithm has no name and version"
+
+
+def _shared_geometry(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]:
+    """Frame of reference, spacing and orientation are those of every source image."""
+    frame = seg.get("FrameOfReferenceUID")
+    if not frame or any(header.get("FrameOfReferenceUID") != frame for header in evidence):
+        yield "Frame of Reference UID is not that of the source"
+    shared = first_of(seg, "SharedFunctionalGroupsSequence")
+    for sequence, keyword, count, tolerance in (
+        ("PixelMeasuresSequence", "PixelSpacing", 2, POSITION_TOLERANCE_MM),
+        ("PlaneOrientationSequence", "ImageOrientationPatient", 6, COSINE_TOLERANCE),
+    ):
+        item = first_of(shared, sequence)
+        ours = numbers(item, keyword, count)
+        if ours is None or not all(_near(ours, numbers(header, keyword, count), tolerance) for header in evidence):
+            yield f"{keyword} is not that of the source"
+
+
+def _frames(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]:
+    """Each frame lies where the one image lies that it was drawn on (Weasis fails on an empty derivation)."""
+    headers = {str(header.SOPInstanceUID): header for header in evidence}
+    positions = {uid: numbers(header, "ImagePositionPatient", 3) for uid, header in headers.items()}
+    numbered = {item.get("SegmentNumber") for item in items_of(seg, "SegmentSequence")}
+    shared = first_of(seg, "SharedFunctionalGroupsSequence")
+    drawn = set()
+    for index, item in enumerate(items_of(seg, "PerFrameFunctionalGroupsSequence"), 1):
+        sources = _sources(item)
+        uid = str(sources[0].get("ReferencedSOPInstanceUID")) if len(sources) == 1 else ""
+        if uid not in headers or sources[0].get("ReferencedSOPClassUID") != headers[uid].SOPClassUID:
+            yield f"frame {index} does not name the one source image that it was drawn on"
+            continue
+        plane = first_of(item, "PlanePositionSequence")
+        if not _near(numbers(plane, "ImagePositionPatient", 3), positions[uid], POSITION_TOLERANCE_MM):
+            yield f"frame {index} lies elsewhere than its source image"
+        holder = item if "SegmentIdentificationSequence" in item else shared
+        named = first_of(holder, "SegmentIdentificationSequence")
+        drawn.add(named.get("ReferencedSegmentNumber"))
+    if drawn != numbered:
+        yield "frames and segments do not belong together"
+
+
+def _sources(item: Dataset) -> list[Dataset]:
+    """Source images of a frame, of segmentation derivations alone (113076)."""
+    found: list[Dataset] = []
+    for derivation in items_of(item, "DerivationImageSequence"):
+        kinds = items_of(derivation, "DerivationCodeSequence")
+        if any(code.get("CodeValue") == codes.SEGMENTATION_DERIVATION.value for code in kinds):
+            found.extend(items_of(derivation, "SourceImageSequence"))
+    return found
+
+
+def _dimensions(seg: Dataset) -> Iterator[str]:
+    """Every frame has its own place in the dimensions (PS3.3 C.7.6.17)."""
+    indexes = items_of(seg, "DimensionIndexSequence")
+    organizations = {item.get("DimensionOrganizationUID") for item in items_of(seg, "DimensionOrganizationSequence")}
+    if not indexes or {item.get("DimensionOrganizationUID") for item in indexes} != organizations:
+        yield "the dimension index names another organization"
+    places = []
+    for item in items_of(seg, "PerFrameFunctionalGroupsSequence"):
+        content = first_of(item, "FrameContentSequence")
+        value = content.get("DimensionIndexValues")
+        places.append((value,) if isinstance(value, int) else tuple(value or ()))
+    if any(len(place) != len(indexes) for place in places) or len(set(places)) != len(places):
+        yield "frames have no place of their own in the dimensions"
+
+
+def _near(ours: Sequence[float] | None, theirs: Sequence[float] | None, tolerance: float) -> bool:
+    return ours is not None and theirs is not None and bool(np.allclose(ours, theirs, rtol=0.0, atol=tolerance))
