@@ -172,16 +172,16 @@ def _written(dataset: Dataset) -> bytes:
     dataset.file_meta = meta
     dataset.preamble = bytes(128)
     correct_ambiguous_vr(dataset, True)
-    _keep_stored(dataset)
+    keep_stored(dataset)
     target = io.BytesIO()
     dcmwrite(target, dataset, enforce_file_format=True)
     return target.getvalue()
 
 
-def _keep_stored(dataset: Dataset) -> None:
+def keep_stored(dataset: Dataset) -> None:
     """Have undecoded elements written as they are: decoding would alter or refuse what is odd in them."""
     dataset.set_original_encoding(False, True, dataset._character_set)
     for element in dataset.values():
         if element.VR == "SQ":
             for item in element.value:
-                _keep_stored(item)
+                keep_stored(item)

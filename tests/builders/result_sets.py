@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 
 from inference.findings import Findings
 from inference.results.build import build_results
 from inference.results.result import Result
 from inference.results.run import Run
-from tests.builders.findings import NODE, ct_headers, make_run
+from tests.builders.findings import NODE, ct_headers, lungs, make_run
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,18 @@ def built(findings: Findings, *, evidence: Sequence[Dataset] | None = None, run:
     """Build a set of these findings."""
     headers = tuple(evidence) if evidence is not None else ct_headers()
     return ResultSet(build_results(findings, headers, run or make_run(headers), NODE), headers)
+
+
+@cache
+def _lung_set() -> ResultSet:
+    return built(lungs())
+
+
+def lung_set() -> ResultSet:
+    """The set of both lungs over the default series, fresh data sets each time: for tests that break them."""
+    made = _lung_set()
+    fresh = tuple(replace(result, dataset=dcmread(io.BytesIO(result.part10))) for result in made.results)
+    return ResultSet(fresh, ct_headers())
 
 
 def texts(sr: Dataset) -> list[str]:

@@ -11,7 +11,7 @@ from pydicom.dataelem import RawDataElement
 from inference.results.charset import UTF_8, as_ascii, choose
 from inference.results.identity import COPIED, SourceIdentity
 from tests.builders.findings import ct_headers, in_many_scripts, lungs
-from tests.builders.result_sets import built, texts
+from tests.builders.result_sets import built, lung_set, texts
 from tests.builders.shared_data import shared_data
 
 SIGNS = "\u2265 0.01 L \u00b1 5 \u00b5L \u2013 \u201cquoted\u201d"
@@ -56,7 +56,7 @@ def test_text_of_many_scripts_survives_whatever_the_source_declares(charset: str
 
 
 def test_ascii_text_keeps_the_set_of_the_source() -> None:
-    assert built(lungs()).sr.SpecificCharacterSet == "ISO_IR 100"
+    assert lung_set().sr.SpecificCharacterSet == "ISO_IR 100"
 
 
 def test_default_repertoire_stays_undeclared() -> None:

@@ -7,14 +7,14 @@ import random
 
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.dataelem import RawDataElement
 from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from inference.results.build import _keep_stored
+from inference.results.build import keep_stored
 from inference.results.identity import COPIED, NEVER_ABSENT, SourceIdentity
 from tests.builders.findings import ct_headers, lungs
-from tests.builders.result_sets import built
+from tests.builders.result_sets import built, lung_set
 
 
 def item(**values: object) -> Dataset:
@@ -66,7 +66,7 @@ def test_frame_of_reference_and_requests_are_copied_into_the_segmentation() -> N
 
 
 def test_body_part_is_not_invented() -> None:
-    assert "BodyPartExamined" not in built(lungs()).seg
+    assert "BodyPartExamined" not in lung_set().seg
 
 
 def test_requests_become_referenced_requests_of_the_report() -> None:
@@ -78,7 +78,7 @@ def test_requests_become_referenced_requests_of_the_report() -> None:
 
 
 def test_report_of_a_study_without_requests_names_none() -> None:
-    assert "ReferencedRequestSequence" not in built(lungs()).sr
+    assert "ReferencedRequestSequence" not in lung_set().sr
 
 
 def test_procedure_of_the_source_is_the_procedure_reported() -> None:
@@ -138,7 +138,7 @@ def test_generated_studies_keep_every_value(seed: int) -> None:
     identity = SourceIdentity(read)
     identity.put_into(target, COPIED)
     identity.write_character_set(target)
-    _keep_stored(target)
+    keep_stored(target)
     made = stored_and_read(target)
     for keyword in COPIED:
         if keyword in NEVER_ABSENT and keyword not in source:

@@ -12,7 +12,7 @@ from pydicom import Dataset, dcmread
 from inference.errors import UnusableAnswer
 from inference.results.read import segments_of
 from tests.builders.findings import ct_headers, lungs
-from tests.builders.result_sets import built
+from tests.builders.result_sets import built, lung_set
 from tests.builders.shared_data import shared_data
 
 X, Y, Z = np.eye(3)
@@ -73,7 +73,7 @@ def test_phantom_lies_where_it_was_drawn(turned: tuple[np.ndarray, np.ndarray], 
 
 
 def test_description_of_segments_is_read() -> None:
-    right, left = segments_of(built(lungs()).seg)
+    right, left = segments_of(lung_set().seg)
     assert (right.number, right.label, left.label) == (1, "Right lung", "Left lung")
     assert right.type == lungs().segments[0].type
     assert left.laterality == lungs().segments[1].laterality
@@ -81,12 +81,12 @@ def test_description_of_segments_is_read() -> None:
 
 
 def test_colour_survives_within_a_step() -> None:
-    for read, written in zip(segments_of(built(lungs()).seg), lungs().segments, strict=True):
+    for read, written in zip(segments_of(lung_set().seg), lungs().segments, strict=True):
         assert np.allclose(read.colour, written.colour, atol=2)
 
 
 def test_frame_of_a_strange_image_is_refused() -> None:
-    (right, _) = segments_of(built(lungs()).seg)
+    (right, _) = segments_of(lung_set().seg)
     with pytest.raises(UnusableAnswer, match="names no image"):
         right.stacked(["1.2.3"])
 
@@ -97,7 +97,7 @@ def test_what_is_no_segmentation_is_refused() -> None:
 
 
 def test_damaged_segmentation_is_refused() -> None:
-    seg = built(lungs()).seg
+    seg = lung_set().seg
     seg.PixelData = seg.PixelData[:10]
     with pytest.raises(UnusableAnswer):
         segments_of(seg)

@@ -10,7 +10,7 @@ import pytest
 from inference.errors import UnusableAnswer
 from inference.findings import Findings
 from tests.builders.findings import ct_headers, lungs, make_run
-from tests.builders.result_sets import built
+from tests.builders.result_sets import built, lung_set
 
 
 def with_mask(findings: Findings, index: int, mask: np.ndarray) -> Findings:  # type: ignore[type-arg]
@@ -20,7 +20,7 @@ def with_mask(findings: Findings, index: int, mask: np.ndarray) -> Findings:  # 
 
 
 def test_all_source_instances_are_referenced_in_one_series() -> None:
-    result = built(lungs())
+    result = lung_set()
     (series,) = result.seg.ReferencedSeriesSequence
     assert series.SeriesInstanceUID == result.evidence[0].SeriesInstanceUID
     told = [item.ReferencedSOPInstanceUID for item in series.ReferencedInstanceSequence]
@@ -28,7 +28,7 @@ def test_all_source_instances_are_referenced_in_one_series() -> None:
 
 
 def test_every_frame_names_its_source_image_and_lies_in_its_plane() -> None:
-    result = built(lungs())
+    result = lung_set()
     positions = {header.SOPInstanceUID: header.ImagePositionPatient for header in result.evidence}
     for item in result.seg.PerFrameFunctionalGroupsSequence:
         (derivation,) = item.DerivationImageSequence
@@ -38,7 +38,7 @@ def test_every_frame_names_its_source_image_and_lies_in_its_plane() -> None:
 
 
 def test_grid_and_frame_of_reference_are_those_of_the_source() -> None:
-    result = built(lungs())
+    result = lung_set()
     source, seg = result.evidence[0], result.seg
     shared = seg.SharedFunctionalGroupsSequence[0]
     assert seg.FrameOfReferenceUID == source.FrameOfReferenceUID
@@ -54,7 +54,7 @@ def test_slices_without_an_outline_have_no_frame() -> None:
 
 
 def test_segments_say_what_they_are() -> None:
-    right, left = built(lungs()).seg.SegmentSequence
+    right, left = lung_set().seg.SegmentSequence
     assert (right.SegmentNumber, right.SegmentLabel, left.SegmentLabel) == (1, "Right lung", "Left lung")
     for segment, side in ((right, "24028007"), (left, "7771000")):
         kind = segment.SegmentedPropertyTypeCodeSequence[0]
@@ -64,11 +64,11 @@ def test_segments_say_what_they_are() -> None:
         algorithm = segment.SegmentationAlgorithmIdentificationSequence[0]
         assert algorithm.AlgorithmFamilyCodeSequence[0].CodeValue == "123105"
         assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("classical-lung", "1.0")
-        assert segment.TrackingID and segment.TrackingUID and segment.RecommendedDisplayCIELabValue
+        assert all((segment.TrackingID, segment.TrackingUID, segment.RecommendedDisplayCIELabValue))
 
 
 def test_object_says_that_it_is_research_and_what_it_holds() -> None:
-    seg = built(lungs()).seg
+    seg = lung_set().seg
     assert seg.ContentQualification == "RESEARCH"
     assert seg.SeriesDescription == "RESEARCH Lung outlines (classical, not AI)"
     assert seg.ContentLabel == "LUNG_OUTLINES"

@@ -12,7 +12,7 @@ from inference.errors import UnusableAnswer
 from inference.findings import Findings, Measurement, Qualitative
 from inference.results import codes
 from tests.builders.findings import ct_headers, engine, lungs, make_run, refused, second_run
-from tests.builders.result_sets import built, items, name, texts
+from tests.builders.result_sets import built, items, lung_set, name, texts
 
 
 def groups(sr: Dataset) -> list[Dataset]:
@@ -24,7 +24,7 @@ def child(item: Dataset, meaning: str) -> Dataset:
 
 
 def test_summary_is_the_first_text_that_a_reader_finds() -> None:
-    assert texts(built(lungs()).sr)[0] == lungs().summary
+    assert texts(lung_set().sr)[0] == lungs().summary
 
 
 def test_narrative_follows_the_summary_in_its_order() -> None:
@@ -37,26 +37,26 @@ def test_line_breaks_in_text_are_kept() -> None:
 
 
 def test_report_is_a_draft_that_nobody_verified() -> None:
-    sr = built(lungs()).sr
+    sr = lung_set().sr
     assert (sr.CompletionFlag, sr.VerificationFlag, sr.PreliminaryFlag) == ("COMPLETE", "UNVERIFIED", "PRELIMINARY")
 
 
 def test_root_is_template_1500() -> None:
-    sr = built(lungs()).sr
+    sr = lung_set().sr
     assert sr.ConceptNameCodeSequence[0].CodeValue == "126000"
     assert sr.ContentTemplateSequence[0].TemplateIdentifier == "1500"
     assert [name(item) for item in sr.ContentSequence][-2:] == ["Image Library", "Imaging Measurements"]
 
 
 def test_library_names_every_used_image_once() -> None:
-    result = built(lungs())
+    result = lung_set()
     library = child(result.sr, "Image Library")
     named = [item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for item in items(library, "IMAGE")]
     assert named == [header.SOPInstanceUID for header in result.evidence]
 
 
 def test_library_says_common_geometry_once() -> None:
-    group = child(child(built(lungs()).sr, "Image Library"), "Image Library Group")
+    group = child(child(lung_set().sr, "Image Library"), "Image Library Group")
     told = {name(item): item for item in group.ContentSequence if item.ValueType != "IMAGE"}
     assert told["Modality"].ConceptCodeSequence[0].CodeValue == "CT"
     assert float(told["Vertical Pixel Spacing"].MeasuredValueSequence[0].NumericValue) == 0.8
@@ -65,7 +65,7 @@ def test_library_says_common_geometry_once() -> None:
 
 
 def test_each_lung_refers_to_its_segment_and_source_series() -> None:
-    result = built(lungs())
+    result = lung_set()
     _, both, right, left = groups(result.sr)
     assert [group.ContentTemplateSequence[0].TemplateIdentifier for group in (both, right, left)] == [
         "1501",
@@ -76,14 +76,15 @@ def test_each_lung_refers_to_its_segment_and_source_series() -> None:
         reference = child(group, "Referenced Segment").ReferencedSOPSequence[0]
         assert reference.ReferencedSOPInstanceUID == result.seg.SOPInstanceUID
         assert int(reference.ReferencedSegmentNumber) == number
-        assert child(group, "Source Series for Segmentation").UID == result.evidence[0].SeriesInstanceUID
+        series = child(group, "Source Series for Segmentation").UID
+        assert series == result.evidence[0].SeriesInstanceUID
 
 
 def test_group_and_segment_carry_the_same_tracking_pair() -> None:
-    result = built(lungs())
+    result = lung_set()
     for group, segment in zip(groups(result.sr)[2:], result.seg.SegmentSequence, strict=True):
-        assert child(group, "Tracking Identifier").TextValue == segment.TrackingID
-        assert child(group, "Tracking Unique Identifier").UID == segment.TrackingUID
+        told = child(group, "Tracking Identifier").TextValue, child(group, "Tracking Unique Identifier").UID
+        assert told == (segment.TrackingID, segment.TrackingUID)
 
 
 def test_outline_that_nothing_was_measured_of_still_has_its_group() -> None:
@@ -93,7 +94,7 @@ def test_outline_that_nothing_was_measured_of_still_has_its_group() -> None:
 
 
 def test_number_is_shown_rounded_and_exact_beside_it() -> None:
-    volume = next(item for item in items(built(lungs()).sr, "NUM") if name(item) == "Volume")
+    volume = next(item for item in items(lung_set().sr, "NUM") if name(item) == "Volume")
     measured = volume.MeasuredValueSequence[0]
     assert str(measured.NumericValue) == "0.02"
     assert measured.FloatingPointValue == 0.02234567
@@ -102,29 +103,27 @@ def test_number_is_shown_rounded_and_exact_beside_it() -> None:
 def test_values_equal_those_of_the_findings() -> None:
     told = [
         item.MeasuredValueSequence[0].FloatingPointValue
-        for item in items(built(lungs()).sr, "NUM")
+        for item in items(lung_set().sr, "NUM")
         if item.RelationshipType == "CONTAINS"
     ]
     assert told == [figure.value for group in lungs().groups for figure in group.measurements]
 
 
 def test_every_number_of_a_group_has_a_child() -> None:
-    numbers = [item for group in groups(built(lungs()).sr) for item in group.ContentSequence if item.ValueType == "NUM"]
+    numbers = [item for group in groups(lung_set().sr) for item in group.ContentSequence if item.ValueType == "NUM"]
     assert numbers
     assert all(item.ContentSequence for item in numbers)
 
 
 def test_caution_stands_beneath_its_number() -> None:
-    density = next(item for item in items(built(lungs()).sr, "NUM") if name(item) == "Attenuation Coefficient")
+    density = next(item for item in items(lung_set().sr, "NUM") if name(item) == "Attenuation Coefficient")
     assert child(density, "Comment").TextValue == "Kernel unknown: densities depend on it."
 
 
 def test_withheld_number_stands_there_with_its_reason() -> None:
-    withheld = next(item for item in items(built(lungs()).sr, "CODE") if "LAA-950" in name(item))
+    withheld = next(item for item in items(lung_set().sr, "CODE") if "LAA-950" in name(item))
     assert withheld.ConceptCodeSequence[0].CodeValue == "114007"
-    assert child(withheld, "Comment").TextValue == (
-        "Not computed: slice thickness 5.0 mm (needs 1.5 mm or less)."
-    )
+    assert child(withheld, "Comment").TextValue == ("Not computed: slice thickness 5.0 mm (needs 1.5 mm or less).")
 
 
 def test_answers_about_the_study_stand_beside_the_summary() -> None:
@@ -134,14 +133,14 @@ def test_answers_about_the_study_stand_beside_the_summary() -> None:
 
 
 def test_observer_is_this_device() -> None:
-    sr = built(lungs()).sr
+    sr = lung_set().sr
     told = {name(item): item.get("TextValue") for item in sr.ContentSequence if item.ValueType == "TEXT"}
     assert told["Device Observer Name"] == "NODE1"
     assert told["Device Observer Serial Number"] == "site-7"
 
 
 def test_algorithm_is_named_as_equipment_too() -> None:
-    item = built(lungs()).sr.ContributingEquipmentSequence[0]
+    item = lung_set().sr.ContributingEquipmentSequence[0]
     assert item.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
     assert (item.ManufacturerModelName, item.SoftwareVersions) == ("classical-lung", "1.0")
     assert item.DeviceUID.startswith("2.25.")
@@ -201,7 +200,7 @@ def test_tracking_uids_stay_over_revisions() -> None:
 
 
 def test_evidence_is_the_images_and_the_segmentation() -> None:
-    result = built(lungs())
+    result = lung_set()
     (study,) = result.sr.CurrentRequestedProcedureEvidenceSequence
     listed = {
         reference.ReferencedSOPInstanceUID

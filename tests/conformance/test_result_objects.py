@@ -1,0 +1,107 @@
+"""Our objects against their definitions, by tools and readers that others made."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pytest
+from pydicom import Dataset
+
+from tests.builders.findings import ct_headers, in_many_scripts, lungs, make_run, refused, second_run, write
+from tests.builders.result_sets import ResultSet, built, lung_set, texts
+
+
+def tool(name: str, package: str) -> str:
+    """Find a tool, or skip the test with the package that brings it."""
+    # Python packages install tools of the same names that are other programs.
+    found = shutil.which(name, path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")
+    if found is None:
+        pytest.skip(f"{name} is not installed: apt-get install {package}")
+    return found
+
+
+def revised() -> ResultSet:
+    run = make_run()
+    return built(lungs(), run=second_run(run, built(lungs(), run=run).sr))
+
+
+def turned() -> ResultSet:
+    return built(lungs(), evidence=ct_headers(row_direction=(0, 1, 0), column_direction=(0, 0, -1)))
+
+
+SETS: dict[str, Callable[[], ResultSet]] = {
+    "lungs": lung_set,
+    "refusal": lambda: built(refused()),
+    "revision": revised,
+    "many scripts": lambda: built(in_many_scripts()),
+    "sagittal": turned,
+    "one outline": lambda: built(lungs(segments=lungs().segments[:1])),
+}
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_dciodvfy_finds_no_error(kind: str, tmp_path: Path) -> None:
+    dciodvfy = tool("dciodvfy", "dicom3tools")
+    for result in SETS[kind]().results:
+        path = write(tmp_path, result.kind, result.part10)
+        done = subprocess.run([dciodvfy, path], capture_output=True, text=True, check=False)
+        told = done.stdout + done.stderr
+        assert [line for line in told.splitlines() if line.startswith("Error")] == []
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_dsrdump_prints_every_sentence(kind: str, tmp_path: Path) -> None:
+    dsrdump = tool("dsrdump", "dcmtk")
+    result = SETS[kind]()
+    path = write(tmp_path, "sr", result.part10("sr"))
+    done = subprocess.run([dsrdump, "+Pl", "-Ec", "-q", path], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.decode("utf-8", errors="replace").replace("&quot;", '"')
+    for sentence in texts(result.sr):
+        assert sentence.split("\n")[0].replace('"', "") in told.replace('\\"', "").replace('"', "")
+
+
+def test_dcmdump_reads_both_objects(tmp_path: Path) -> None:
+    dcmdump = tool("dcmdump", "dcmtk")
+    for result in lung_set().results:
+        path = write(tmp_path, result.kind, result.part10)
+        done = subprocess.run([dcmdump, "-q", path], capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_highdicom_reads_the_report(kind: str, tmp_path: Path) -> None:
+    path = write(tmp_path, "sr", SETS[kind]().part10("sr"))
+    report = hd.sr.srread(path)
+    assert report.content[0].name.value == "126000"
+    measured = report.content.get_volumetric_roi_measurement_groups()
+    assert all(group.referenced_segment is not None for group in measured)
+    assert all(np.isfinite(m.value) for group in measured for m in group.get_measurements())
+
+
+def test_highdicom_reads_the_masks_bit_for_bit(tmp_path: Path) -> None:
+    result = lung_set()
+    seg = hd.seg.segread(write(tmp_path, "seg", result.part10("seg")))
+    read = seg.get_pixels_by_source_instance(
+        [header.SOPInstanceUID for header in result.evidence],
+        ignore_spatial_locations=True,
+        assert_missing_frames_are_empty=True,
+    )
+    for number, segment in enumerate(lungs().segments):
+        assert np.array_equal(read[..., number].astype(np.bool_), segment.mask)
+
+
+def test_library_of_known_errors_is_caught_by_dciodvfy(tmp_path: Path) -> None:
+    """The control: a tool that finds no error anywhere would prove nothing."""
+    dciodvfy = tool("dciodvfy", "dicom3tools")
+    broken: Dataset = lung_set().sr
+    del broken.CompletionFlag
+    path = tmp_path / "broken.dcm"
+    broken.save_as(path)
+    done = subprocess.run([dciodvfy, path], capture_output=True, text=True, check=False)
+    assert "Error" in done.stdout + done.stderr
