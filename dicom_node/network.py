@@ -26,10 +26,11 @@ def printable_ae_title(text: str) -> str:
 def application_entity(ae_title: str) -> AE:
     """Make a pynetdicom application entity that says who we are.
 
-    pynetdicom's own log lines, one per PDU, are switched off for the whole process: they cost time and
-    may quote data sets.
+    It sets two options of pynetdicom, which hold for the whole process: no log line per PDU (they cost time
+    and may quote data sets), and what is sent from a file is sent as it stands there.
     """
     _config.LOG_HANDLER_LEVEL = "none"
+    _config.STORE_SEND_CHUNKED_DATASET = True
     entity = AE(ae_title=ae_title)
     entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
