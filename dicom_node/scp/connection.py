@@ -104,6 +104,7 @@ class BoundedConnection:
         self.received += len(chunk)
         if not chunk:
             return chunk
+        acknowledge_at_once(self._socket)
         if self._body_left:
             self._body_left -= len(chunk)
         else:
@@ -114,7 +115,6 @@ class BoundedConnection:
         if not self._body_left:
             self._header.clear()
             self._deadline = None
-            acknowledge_at_once(self._socket)
         return chunk
 
     def _begin_pdu(self, pdu_type: int, length: int) -> None:
