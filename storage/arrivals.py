@@ -1,0 +1,342 @@
+"""What the index writes when instances arrive, inside one transaction for many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection, Row, exists, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from storage import ledger
+from storage.header import INSTANCE_KEYWORDS, SERIES_KEYWORDS, STUDY_KEYWORDS, Header, fold
+from storage.records import (
+    InstanceRole,
+    InstanceState,
+    Kept,
+    Origin,
+    OriginKind,
+    Outcome,
+    StudyState,
+    VariantState,
+)
+from storage.roles import role_of
+from storage.tables import associations, contributions, instances, results, series, studies, variants
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One instance whose file is placed and whose row is not yet written."""
+
+    header: Header
+    origin: Origin
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    path: str
+    size: int
+    sha256: str
+    received_at: datetime
+
+    def answer(self, outcome: Outcome, role: InstanceRole, path: str) -> Kept:
+        """Say what keeping it came to."""
+        names = (self.study_instance_uid, self.series_instance_uid, self.sop_instance_uid)
+        return Kept(outcome, role, *names, path=path, sha256=self.sha256)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is kept under a SOP Instance UID."""
+
+    sha256: str
+    transfer_syntax_uid: str
+    path: str
+    role: InstanceRole
+
+
+def record_arrivals(connection: Connection, arrivals: Sequence[Arrival]) -> list[Kept]:
+    """Write rows for what is new and say, in order, what each came to.
+
+    The same instance again adds nothing; other bytes under a kept UID go to the side store, and what is kept
+    stays as it is.
+    """
+    known = _known(connection, arrivals)
+    ours = _reserved_results(connection, arrivals)
+    answers: list[Kept] = []
+    new: list[tuple[Arrival, InstanceRole]] = []
+    for arrival in arrivals:
+        there = known.get(arrival.sop_instance_uid)
+        if there is None:
+            role = _role(arrival, ours)
+            new.append((arrival, role))
+            known[arrival.sop_instance_uid] = _Known(arrival.sha256, arrival.transfer_syntax_uid, arrival.path, role)
+            answers.append(arrival.answer(Outcome.KEPT, role, arrival.path))
+        elif (there.sha256, there.transfer_syntax_uid) == (arrival.sha256, arrival.transfer_syntax_uid):
+            answers.append(arrival.answer(Outcome.ALREADY_KEPT, there.role, there.path))
+        else:
+            answers.append(_set_aside(connection, arrival, there, new))
+            new = []
+    _add(connection, new)
+    _note_traffic(connection, arrivals)
+    return answers
+
+
+def has_row(connection: Connection, path: str) -> bool:
+    """Tell whether an instance or a variant refers to a blob."""
+    query = select(exists().where(instances.c.path == path) | exists().where(variants.c.path == path))
+    return bool(connection.execute(query).scalar_one())
+
+
+def _known(connection: Connection, arrivals: Sequence[Arrival]) -> dict[str, _Known]:
+    uids = {arrival.sop_instance_uid for arrival in arrivals}
+    columns = (instances.c.sha256, instances.c.transfer_syntax_uid, instances.c.path, instances.c.role)
+    rows = connection.execute(
+        select(instances.c.sop_instance_uid, *columns).where(instances.c.sop_instance_uid.in_(uids))
+    )
+    return {row[0]: _Known(row.sha256, row.transfer_syntax_uid, row.path, InstanceRole(row.role)) for row in rows}
+
+
+def _reserved_results(connection: Connection, arrivals: Sequence[Arrival]) -> frozenset[str]:
+    """UIDs among the arrivals that results of ours have, also where the result is not kept yet."""
+    documents = (arrival for arrival in arrivals if role_of(arrival.header) is InstanceRole.DOCUMENT)
+    uids = {arrival.sop_instance_uid for arrival in documents}
+    if not uids:
+        return frozenset()
+    rows = connection.execute(select(results.c.sop_instance_uid).where(results.c.sop_instance_uid.in_(uids)))
+    return frozenset(rows.scalars())
+
+
+def _role(arrival: Arrival, ours: frozenset[str]) -> InstanceRole:
+    if arrival.origin.kind is OriginKind.OURS or arrival.sop_instance_uid in ours:
+        return InstanceRole.RESULT
+    return role_of(arrival.header)
+
+
+def _set_aside(
+    connection: Connection, arrival: Arrival, there: _Known, before: Sequence[tuple[Arrival, InstanceRole]]
+) -> Kept:
+    """Keep other bytes under a kept UID in the side store; the rows of earlier arrivals come first."""
+    _add(connection, before)
+    key = (arrival.sop_instance_uid, arrival.sha256, arrival.transfer_syntax_uid)
+    row = connection.execute(
+        select(variants.c.path).where(
+            variants.c.sop_instance_uid == key[0],
+            variants.c.sha256 == key[1],
+            variants.c.transfer_syntax_uid == key[2],
+        )
+    ).one_or_none()
+    if row is not None:
+        return arrival.answer(Outcome.SET_ASIDE, there.role, row.path)
+    state, reason = VariantState.UNCLASSED, "other bytes under a kept SOP Instance UID"
+    if there.role is InstanceRole.RESULT:
+        state, reason = VariantState.NOTED, "a peer's copy of a result of ours with other bytes; ours stays"
+    connection.execute(
+        insert(variants).values(
+            sop_instance_uid=key[0],
+            sha256=key[1],
+            transfer_syntax_uid=key[2],
+            path=arrival.path,
+            size=arrival.size,
+            state=state.value,
+            reason=reason,
+            received_at=arrival.received_at,
+            peer=arrival.origin.peer,
+            calling_ae_title=arrival.origin.calling_ae_title,
+            host=arrival.origin.host,
+        )
+    )
+    ledger.begin(connection, key, state, reason=reason, at=arrival.received_at)
+    return arrival.answer(Outcome.SET_ASIDE, there.role, arrival.path)
+
+
+def _add(connection: Connection, new: Sequence[tuple[Arrival, InstanceRole]]) -> None:
+    """Write what is new, study by study, in one order for all writers."""
+    by_study = sorted(new, key=lambda pair: pair[0].study_instance_uid)
+    for uid, group in groupby(by_study, key=lambda pair: pair[0].study_instance_uid):
+        _add_to_study(connection, uid, list(group))
+
+
+def _add_to_study(connection: Connection, uid: str, new: Sequence[tuple[Arrival, InstanceRole]]) -> None:
+    inputs = [arrival for arrival, role in new if role is InstanceRole.INPUT]
+    row = connection.execute(select(studies).where(studies.c.study_instance_uid == uid).with_for_update()).one_or_none()
+    if row is None:
+        row = _begin_study(connection, uid, new[0][0], inputs[0] if inputs else None)
+    new_series = _add_series(connection, uid, new)
+    connection.execute(insert(instances), [_instance_values(arrival, role) for arrival, role in new])
+    _update_study(connection, row, new, inputs, new_series=new_series)
+    for arrival in inputs:
+        _note_contribution(connection, arrival)
+
+
+def _begin_study(connection: Connection, uid: str, first: Arrival, first_input: Arrival | None) -> Row[Any]:
+    state = StudyState.GATHERING if first_input else StudyState.DOCUMENTS
+    reason = "first image arrived" if first_input else "nothing to analyse arrived yet"
+    at = first.received_at
+    values = _study_values(first_input or first) | {
+        "study_instance_uid": uid,
+        "state": state.value,
+        "reason": reason,
+        "state_since": at,
+        "first_received_at": at,
+        "gathering_since": at,
+        "last_instance_at": at,
+    }
+    connection.execute(insert(studies).values(values))
+    ledger.begin(connection, uid, state, reason=reason, at=at)
+    return connection.execute(select(studies).where(studies.c.study_instance_uid == uid)).one()
+
+
+def _study_values(arrival: Arrival) -> dict[str, Any]:
+    header = arrival.header
+    return {
+        "patient_name": header.text("PatientName"),
+        "patient_name_folded": fold(header.text("PatientName")),
+        "patient_id": header.text("PatientID"),
+        "issuer_of_patient_id": header.text("IssuerOfPatientID"),
+        "patient_birth_date": header.text("PatientBirthDate")[:64],
+        "patient_sex": header.text("PatientSex")[:64],
+        "study_date": header.text("StudyDate")[:64],
+        "study_time": header.text("StudyTime")[:64],
+        "accession_number": header.text("AccessionNumber"),
+        "study_id": header.text("StudyID"),
+        "study_description": header.text("StudyDescription"),
+        "referring_physician_name": header.text("ReferringPhysicianName"),
+        "attributes": header.json(STUDY_KEYWORDS),
+    }
+
+
+def _update_study(
+    connection: Connection,
+    row: Row[Any],
+    new: Sequence[tuple[Arrival, InstanceRole]],
+    inputs: Sequence[Arrival],
+    *,
+    new_series: int,
+) -> None:
+    modalities = set(filter(None, row.modalities.split("\\"))) | set(_modalities(new))
+    values: dict[str, Any] = {
+        "modalities": "\\".join(sorted(modalities)),
+        "number_of_series": row.number_of_series + new_series,
+        "number_of_instances": row.number_of_instances + len(new),
+        "number_of_inputs": row.number_of_inputs + len(inputs),
+    }
+    if inputs:
+        at = max(arrival.received_at for arrival in inputs)
+        values |= {"input_version": row.input_version + len(inputs), "last_instance_at": at}
+        if row.number_of_inputs == 0 and row.number_of_instances:
+            values |= _study_values(inputs[0])
+        state = StudyState(row.state)
+        if state not in (StudyState.GATHERING, StudyState.QUARANTINED):
+            count = f"{len(inputs)} image" + ("s" if len(inputs) > 1 else "")
+            reason = f"late: {count} after decision {row.decision_number}"
+            if not row.decision_number:
+                reason = "first image arrived"
+            ledger.move(connection, row.study_instance_uid, StudyState.GATHERING, reason=reason, at=at)
+            values["gathering_since"] = min(arrival.received_at for arrival in inputs)
+    connection.execute(update(studies).where(studies.c.study_instance_uid == row.study_instance_uid).values(values))
+
+
+def _modalities(new: Sequence[tuple[Arrival, InstanceRole]]) -> Iterable[str]:
+    return (modality for arrival, _ in new if (modality := arrival.header.text("Modality")))
+
+
+def _add_series(connection: Connection, uid: str, new: Sequence[tuple[Arrival, InstanceRole]]) -> int:
+    """Write or raise the rows of the series; give how many are new."""
+    added = 0
+    by_series = sorted(new, key=lambda pair: pair[0].series_instance_uid)
+    for series_uid, pairs in groupby(by_series, key=lambda pair: pair[0].series_instance_uid):
+        group = list(pairs)
+        inputs = sum(role is InstanceRole.INPUT for _, role in group)
+        raised = connection.execute(
+            update(series)
+            .where(series.c.study_instance_uid == uid, series.c.series_instance_uid == series_uid)
+            .values(
+                number_of_instances=series.c.number_of_instances + len(group),
+                number_of_inputs=series.c.number_of_inputs + inputs,
+            )
+        )
+        if raised.rowcount:
+            continue
+        first = group[0][0]
+        connection.execute(
+            insert(series).values(
+                study_instance_uid=uid,
+                series_instance_uid=series_uid,
+                modality=first.header.text("Modality")[:32],
+                series_number=first.header.number("SeriesNumber"),
+                series_description=first.header.text("SeriesDescription"),
+                attributes=first.header.json(SERIES_KEYWORDS),
+                number_of_instances=len(group),
+                number_of_inputs=inputs,
+                first_received_at=first.received_at,
+            )
+        )
+        added += 1
+    return added
+
+
+def _instance_values(arrival: Arrival, role: InstanceRole) -> dict[str, Any]:
+    header, origin = arrival.header, arrival.origin
+    return {
+        "sop_instance_uid": arrival.sop_instance_uid,
+        "study_instance_uid": arrival.study_instance_uid,
+        "series_instance_uid": arrival.series_instance_uid,
+        "sop_class_uid": arrival.sop_class_uid,
+        "transfer_syntax_uid": arrival.transfer_syntax_uid,
+        "instance_number": _in_range(header.number("InstanceNumber")),
+        "number_of_frames": _in_range(header.number("NumberOfFrames")) or 1,
+        "attributes": header.json(INSTANCE_KEYWORDS),
+        "patient": header.patient(),
+        "role": role.value,
+        "state": InstanceState.FOLLOWS_STUDY.value,
+        "reason": "",
+        "path": arrival.path,
+        "size": arrival.size,
+        "sha256": arrival.sha256,
+        "received_at": arrival.received_at,
+        "origin_kind": origin.kind.value,
+        "peer": origin.peer,
+        "calling_ae_title": origin.calling_ae_title,
+        "called_ae_title": origin.called_ae_title,
+        "host": origin.host,
+        "association_id": origin.association_id,
+    }
+
+
+def _in_range(number: int | None) -> int | None:
+    """Drop a number that no 32-bit column holds."""
+    return number if number is not None and -(2**31) <= number < 2**31 else None
+
+
+def _note_contribution(connection: Connection, arrival: Arrival) -> None:
+    origin = arrival.origin
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(contributions).values(
+        study_instance_uid=arrival.study_instance_uid,
+        association_id=origin.association_id or f"{origin.kind.value}:{origin.peer or origin.host}"[:64],
+        peer=origin.peer,
+        calling_ae_title=origin.calling_ae_title,
+        called_ae_title=origin.called_ae_title,
+        host=origin.host,
+        last_instance_at=arrival.received_at,
+    )
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[contributions.c.study_instance_uid, contributions.c.association_id],
+            set_={"last_instance_at": arrival.received_at},
+        )
+    )
+
+
+def _note_traffic(connection: Connection, arrivals: Sequence[Arrival]) -> None:
+    ids = {arrival.origin.association_id for arrival in arrivals if arrival.origin.association_id}
+    if ids:
+        at = max(arrival.received_at for arrival in arrivals)
+        connection.execute(
+            update(associations).where(associations.c.association_id.in_(ids)).values(last_traffic_at=at)
+        )

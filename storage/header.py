@@ -1,0 +1,236 @@
+"""What the index must know of an instance, read from the beginning of its data set."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom import Dataset, config
+from pydicom.charset import default_encoding, python_encoding
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.multival import MultiValue
+from pydicom.tag import Tag
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+)
+
+from storage.errors import UnreadableInstance
+from storage.scan import PIXEL_TAGS, BeyondBuffer, Buffer, Encoding, scan
+
+# What a peer sent is kept whatever its values look like; complaints about values would only quote them.
+config.settings.reading_validation_mode = config.IGNORE
+
+#: Attributes of each level as QIDO-RS and C-FIND give them. Source: PS3.18 Tables 10.6.3-3 to 10.6.3-5, PS3.4 C.6.
+STUDY_KEYWORDS = (
+    *("SpecificCharacterSet", "StudyDate", "StudyTime", "AccessionNumber", "IssuerOfAccessionNumberSequence"),
+    *("ReferringPhysicianName", "TimezoneOffsetFromUTC", "StudyDescription", "PatientName", "PatientID"),
+    *("IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge", "StudyInstanceUID", "StudyID"),
+)
+SERIES_KEYWORDS = (
+    *("Modality", "TimezoneOffsetFromUTC", "SeriesDescription", "SeriesInstanceUID", "SeriesNumber", "SeriesDate"),
+    *("SeriesTime", "Manufacturer", "ManufacturerModelName", "StationName", "BodyPartExamined", "Laterality"),
+    *("ProtocolName", "PerformedProcedureStepStartDate", "PerformedProcedureStepStartTime"),
+    *("RequestAttributesSequence", "OperatorsName", "FrameOfReferenceUID"),
+)
+INSTANCE_KEYWORDS = (
+    *("SOPClassUID", "SOPInstanceUID", "TimezoneOffsetFromUTC", "InstanceNumber", "Rows", "Columns"),
+    *("BitsAllocated", "NumberOfFrames", "ContentDate", "ContentTime", "AcquisitionNumber", "ImageType"),
+    *("ConceptNameCodeSequence", "CompletionFlag", "VerificationFlag", "ContentLabel", "ContentDescription"),
+    *("ReferencedSeriesSequence",),
+)
+#: Attributes that tell what an instance is to the node (`storage/roles.py`).
+ROLE_KEYWORDS = ("ContributingEquipmentSequence", "ContentQualification")
+
+_KEYWORDS = (*STUDY_KEYWORDS, *SERIES_KEYWORDS, *INSTANCE_KEYWORDS, *ROLE_KEYWORDS)
+_WANTED = frozenset(tag for word in _KEYWORDS if (tag := tag_for_keyword(word)))
+_CHARACTER_SET = 0x00080005
+#: A value longer than this is no attribute that the index wants.
+_LONGEST_VALUE = 1 << 20
+#: A deflated data set may inflate to this; Source for the threat: 1 MB of zeros deflates to 1 kB.
+_INFLATED_AT_MOST = 1 << 30
+_HEADER_INFLATED_AT_MOST = 8 << 20
+#: Source: PS3.5 9.1. Leading zeros of a component are wrong there and common in the field: they are taken.
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+
+
+@dataclass(frozen=True)
+class Header:
+    """The indexed attributes of one instance."""
+
+    dataset: Dataset
+    """Only what the index wants, decoded when asked for."""
+    has_pixels: bool
+
+    @property
+    def study_instance_uid(self) -> str:
+        """Study Instance UID, checked."""
+        return self.uid("StudyInstanceUID")
+
+    @property
+    def series_instance_uid(self) -> str:
+        """Series Instance UID, checked."""
+        return self.uid("SeriesInstanceUID")
+
+    def uid(self, keyword: str) -> str:
+        """Give a UID, without padding.
+
+        Raises
+        ------
+        UnreadableInstance
+            It is missing or malformed: such an instance cannot be found again.
+        """
+        # Some senders pad UIDs with a space, not NUL (PS3.5 6.2 asks for NUL). Both are stripped.
+        uid = self.text(keyword).rstrip("\0 ")
+        if not uid or len(uid) > 64 or not _UID.fullmatch(uid):
+            raise UnreadableInstance(f"{keyword} is missing or malformed.", keyword=keyword)
+        return uid
+
+    def text(self, keyword: str) -> str:
+        """Give an attribute as text, several values joined by a backslash; empty where there is none."""
+        value = self._value(keyword)
+        if value is None:
+            return ""
+        if isinstance(value, MultiValue):
+            return "\\".join(str(each).strip() for each in value)
+        return str(value).strip()
+
+    def number(self, keyword: str) -> int | None:
+        """Give an integer attribute; None where there is none or no number."""
+        try:
+            return int(self.text(keyword))
+        except ValueError:
+            return None
+
+    def json(self, keywords: tuple[str, ...]) -> str:
+        """Give the named attributes as DICOM JSON text; one that cannot be written is left out.
+
+        Source: PS3.18 Annex F.
+        """
+        written: dict[str, Any] = {}
+        for keyword in keywords:
+            if self._value(keyword) is None:
+                continue
+            element = self.dataset[keyword]
+            try:
+                written[f"{element.tag:08X}"] = element.to_json_dict(None, 1 << 30)
+            except Exception:  # noqa: BLE001, S112 (a value that no JSON can hold; its instance is kept all the same)
+                continue
+        return json.dumps(written, ensure_ascii=False, separators=(",", ":"))
+
+    def patient(self) -> str:
+        """Say whom the instance is of, for comparison: JSON list of ID, issuer, name, birth date, sex, normalised."""
+        name = "^".join(part.strip() for part in fold(self.text("PatientName")).split("^")).rstrip("^= ")
+        others = (self.text(word) for word in ("PatientID", "IssuerOfPatientID"))
+        rest = (self.text(word).casefold() for word in ("PatientBirthDate", "PatientSex"))
+        return json.dumps([*others, name, *rest], ensure_ascii=False)
+
+    def _value(self, keyword: str) -> Any:
+        try:
+            return self.dataset.get(keyword)
+        except Exception:  # noqa: BLE001 (any broken value; the instance is kept all the same)
+            return None
+
+
+def fold(text: str) -> str:
+    """Make text comparable: no accents, no case."""
+    decomposed = unicodedata.normalize("NFKD", text)
+    return "".join(letter for letter in decomposed if not unicodedata.combining(letter)).casefold()
+
+
+def read_header(beginning: Buffer, total: int, transfer_syntax_uid: str) -> Header:
+    """Read what the index wants, and check that the data set is whole.
+
+    Parameters
+    ----------
+    beginning
+        The first bytes of the data set, as encoded.
+    total
+        Bytes of the whole data set.
+
+    Raises
+    ------
+    UnreadableInstance
+        The bytes are no data set, or it is cut short.
+    BeyondBuffer
+        More of the data set is needed.
+    """
+    encoding = encoding_of(transfer_syntax_uid)
+    if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+        beginning, total = _inflate(beginning, total)
+    raw: dict[Any, RawDataElement] = {}
+    last = 0
+    for element in scan(beginning, total, encoding):
+        last = element.tag
+        if element.tag in _WANTED and element.length <= _LONGEST_VALUE:
+            end = element.offset + element.length
+            if end > len(beginning):
+                raise BeyondBuffer
+            raw[Tag(element.tag)] = RawDataElement(
+                Tag(element.tag),
+                element.vr.decode("ascii") if element.vr else None,
+                0xFFFFFFFF if element.undefined else element.length,
+                bytes(beginning[element.offset : end]),
+                0,
+                encoding.implicit or element.vr is None,
+                encoding.little,
+            )
+    if not last:
+        raise UnreadableInstance("The data set is empty.")
+    dataset = Dataset(raw)  # type: ignore[arg-type]
+    dataset.set_original_encoding(encoding.implicit, encoding.little, _character_sets(raw))
+    return Header(dataset, last in PIXEL_TAGS)
+
+
+def encoding_of(transfer_syntax_uid: str) -> Encoding:
+    """How the elements of a transfer syntax are written; every encapsulated one is Explicit VR Little Endian.
+
+    Source: PS3.5 Annex A.
+    """
+    implicit = transfer_syntax_uid == ImplicitVRLittleEndian
+    return Encoding(implicit=implicit, little=transfer_syntax_uid != ExplicitVRBigEndian)
+
+
+def _inflate(deflated: Buffer, total: int) -> tuple[bytes, int]:
+    """Inflate a whole data set, keeping its beginning; give that and the inflated length.
+
+    Source: PS3.5 A.5 (no zlib header).
+    """
+    if len(deflated) < total:
+        raise BeyondBuffer
+    beginning, inflated = bytearray(), 0
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    rest: Any = memoryview(deflated)
+    try:
+        while not stream.eof:
+            part = stream.decompress(rest, _LONGEST_VALUE)
+            rest = stream.unconsumed_tail
+            if not part and not rest:
+                break
+            inflated += len(part)
+            if inflated > _INFLATED_AT_MOST:
+                raise UnreadableInstance("The deflated data set inflates beyond any sensible size.")
+            if len(beginning) < _HEADER_INFLATED_AT_MOST:
+                beginning += part
+    except zlib.error as error:
+        raise UnreadableInstance("The data set does not inflate.") from error
+    if not stream.eof:
+        raise UnreadableInstance("The deflated data set is cut short.")
+    return bytes(beginning), inflated
+
+
+def _character_sets(raw: dict[Any, RawDataElement]) -> list[str]:
+    """Python codecs of the Specific Character Set; a label that nobody knows counts as the default.
+
+    Source: PS3.3 C.12.1.1.2.
+    """
+    element = raw.get(Tag(_CHARACTER_SET))
+    labels = (element.value or b"").decode("ascii", "replace").split("\\") if element else [""]
+    codecs = [python_encoding.get(label.strip("\0 "), default_encoding) for label in labels]
+    return codecs or [default_encoding]

@@ -1,0 +1,289 @@
+"""The one door: every instance enters here, as a stream, and is durable before it is success.
+
+Bytes synced, renamed to their final name, the directory synced, the row committed - in this order. What waits
+for the database at the same time is committed together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import queue
+import secrets
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from sqlalchemy.exc import IntegrityError
+
+from storage.arrivals import Arrival, has_row, record_arrivals
+from storage.blobs import BlobStore
+from storage.database import Database
+from storage.errors import DiskFull, IndexUnavailable, SopClassMismatch, StorageError
+from storage.header import Header, read_header
+from storage.part10 import FileMeta, read_file_meta, write_file_meta
+from storage.records import Kept, Origin
+from storage.scan import BeyondBuffer
+
+#: Bytes of the data set held in memory for the header; a longer header is read from the file.
+_BEGINNING = 1 << 16
+_CHUNK = 1 << 20
+#: The disk reserve is looked at again after this many bytes of one instance.
+_LOOK_AFTER = 64 << 20
+#: Instances that are committed together at most.
+_GROUP = 25
+#: Tries where another process writes rows of the same study at the same time.
+_TRIES = 8
+
+
+def utc_now() -> datetime:
+    """Return the present time."""
+    return datetime.now(UTC)
+
+
+class Intake:
+    """Keeps instances."""
+
+    def __init__(
+        self, database: Database, blobs: BlobStore, *, reserve_bytes: int, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._reserve_bytes = reserve_bytes
+        self._clock = clock
+        self._committer = _Committer(database, blobs)
+
+    def open(self, origin: Origin, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Incoming:
+        """Begin an instance whose bare data set will follow, as encoded.
+
+        Raises
+        ------
+        DiskFull
+            The disk reserve is reached; the sender may try again later.
+        """
+        self.check_reserve()
+        meta = FileMeta(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+        return Incoming(self, origin, meta)
+
+    def receive(self, part10: BinaryIO, origin: Origin) -> Kept:
+        """Keep a whole Part 10 file, read as a stream; its File Meta is replaced by ours.
+
+        Raises
+        ------
+        UnreadableInstance
+            It is no DICOM file, or a broken one.
+        """
+        meta = read_file_meta(part10)
+        with self.open(origin, meta.sop_class_uid, meta.sop_instance_uid, meta.transfer_syntax_uid) as incoming:
+            while chunk := part10.read(_CHUNK):
+                incoming.write(chunk)
+            return incoming.keep()
+
+    def check_reserve(self) -> None:
+        """Raise `DiskFull` where less than the reserve is free."""
+        free = self._blobs.free_bytes()
+        if free < self._reserve_bytes:
+            megabytes = f"{free / 1e6:.0f} of {self._reserve_bytes / 1e6:.0f} MB"
+            raise DiskFull(f"Disk reserve reached ({megabytes} free); senders get 0xA700 and may retry.")
+
+    def close(self) -> None:
+        """Commit what waits, then stop."""
+        self._committer.close()
+
+    def _commit(self, arrival: Arrival) -> Kept:
+        return self._committer.commit(arrival)
+
+    def _may_have_row(self, path: str) -> bool:
+        try:
+            with self._database.read() as connection:
+                return has_row(connection, path)
+        except StorageError:
+            return True
+
+
+class Incoming:
+    """One instance on its way in; leaving the context without `keep` forgets it."""
+
+    def __init__(self, intake: Intake, origin: Origin, meta: FileMeta) -> None:
+        self._intake = intake
+        self._origin = origin
+        self._meta = meta
+        self._file_meta = write_file_meta(meta, source_ae_title=origin.calling_ae_title)
+        self._beginning = bytearray()
+        self._total = 0
+        self._digest = hashlib.sha256()
+        self._writer = intake._blobs.create()
+        self._kept = False
+        try:
+            self._writer.write(self._file_meta)
+        except BaseException:
+            self._writer.discard()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self._kept:
+            self._writer.discard()
+
+    def write(self, view: bytes | bytearray | memoryview) -> None:
+        """Append bytes of the data set."""
+        if len(self._beginning) < _BEGINNING:
+            self._beginning += view[: _BEGINNING - len(self._beginning)]
+        former = self._total
+        self._total += len(view)
+        if former // _LOOK_AFTER != self._total // _LOOK_AFTER:
+            self._intake.check_reserve()
+        self._digest.update(view)
+        self._writer.write(view)
+
+    def keep(self) -> Kept:
+        """Make the instance durable and say what it came to; every outcome is Success to its sender.
+
+        Raises
+        ------
+        UnreadableInstance
+            The bytes are no data set, a UID is missing or malformed, or it is cut short.
+        SopClassMismatch
+            The data set is of another SOP Class or Instance than was announced.
+        DiskFull, IndexUnavailable
+            It is not kept; the sender may try again.
+        """
+        header = self._read_header()
+        self._check_announced(header)
+        arrival = self._arrival(header)
+        self._writer.sync()
+        self._writer.place(arrival.path)
+        try:
+            kept = self._intake._commit(arrival)
+        except Exception:
+            # The commit may have happened although its answer was lost: only a file that surely has no row goes.
+            self._kept = self._intake._may_have_row(arrival.path)
+            raise
+        self._kept = kept.path == arrival.path
+        if not self._kept:
+            self._writer.discard()
+        return kept
+
+    def _read_header(self) -> Header:
+        syntax = self._meta.transfer_syntax_uid
+        try:
+            return read_header(bytes(self._beginning), self._total, syntax)
+        except BeyondBuffer:
+            with self._writer.read_back() as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                whole = memoryview(mapped)[len(self._file_meta) :]
+                try:
+                    return read_header(whole, self._total, syntax)
+                finally:
+                    whole.release()
+
+    def _check_announced(self, header: Header) -> None:
+        for keyword, announced in (
+            ("SOPClassUID", self._meta.sop_class_uid),
+            ("SOPInstanceUID", self._meta.sop_instance_uid),
+        ):
+            if header.uid(keyword) != announced.rstrip("\0 "):
+                raise SopClassMismatch(f"{keyword} of the data set is not the announced one.", keyword=keyword)
+
+    def _arrival(self, header: Header) -> Arrival:
+        study, sop = header.study_instance_uid, header.uid("SOPInstanceUID")
+        # Hashes, never the UIDs themselves: no sender writes a path. The random end keeps copies apart.
+        study_hash, sop_hash = (hashlib.sha256(uid.encode()).hexdigest()[:40] for uid in (study, sop))
+        return Arrival(
+            header=header,
+            origin=self._origin,
+            study_instance_uid=study,
+            series_instance_uid=header.series_instance_uid,
+            sop_instance_uid=sop,
+            sop_class_uid=header.uid("SOPClassUID"),
+            transfer_syntax_uid=self._meta.transfer_syntax_uid,
+            path=f"instances/{study_hash[:2]}/{study_hash}/{sop_hash}-{secrets.token_hex(4)}.dcm",
+            size=len(self._file_meta) + self._total,
+            sha256=self._digest.hexdigest(),
+            received_at=self._intake._clock(),
+        )
+
+
+class _Committer:
+    """One thread that writes to the index: what waits together is committed together."""
+
+    def __init__(self, database: Database, blobs: BlobStore) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._waiting: queue.SimpleQueue[tuple[Arrival, Future[Kept]] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def commit(self, arrival: Arrival) -> Kept:
+        """Wait until the arrival is committed, or raise why it is not."""
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="intake-commit", daemon=True)
+                self._thread.start()
+        answer: Future[Kept] = Future()
+        self._waiting.put((arrival, answer))
+        return answer.result()
+
+    def close(self) -> None:
+        """Commit what waits and end the thread."""
+        with self._starting:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._waiting.put(None)
+            thread.join()
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            group: list[tuple[Arrival, Future[Kept]]] = []
+            item = self._waiting.get()
+            while True:
+                if item is None:
+                    ended = True
+                    break
+                group.append(item)
+                if len(group) >= _GROUP or self._waiting.empty():
+                    break
+                item = self._waiting.get()
+            if group:
+                self._commit_group(group)
+
+    def _commit_group(self, group: list[tuple[Arrival, Future[Kept]]]) -> None:
+        try:
+            self._blobs.sync_directories([arrival.path for arrival, _ in group])
+            with self._database.write() as connection:
+                kept = record_arrivals(connection, [arrival for arrival, _ in group])
+        except Exception as error:  # noqa: BLE001 (each waiting caller gets it)
+            if len(group) > 1:
+                # One of them may be the culprit: each gets a chance, and an answer, of its own.
+                for member in group:
+                    self._commit_group([member])
+                return
+            arrival, answer = group[0]
+            self._answer_alone(arrival, answer, error)
+            return
+        for (_, answer), each in zip(group, kept, strict=True):
+            answer.set_result(each)
+
+    def _answer_alone(self, arrival: Arrival, answer: Future[Kept], error: Exception) -> None:
+        """Try again where another process wrote the same rows a moment before; else pass the error on."""
+        for _ in range(_TRIES):
+            if not isinstance(error, IntegrityError):
+                break
+            try:
+                with self._database.write() as connection:
+                    (kept,) = record_arrivals(connection, [arrival])
+            except Exception as again:  # noqa: BLE001 (the waiting caller gets it)
+                error = again
+            else:
+                answer.set_result(kept)
+                return
+        if isinstance(error, IntegrityError):
+            error = IndexUnavailable("Other processes hold what this instance needs.")
+        answer.set_exception(error)

@@ -1,0 +1,142 @@
+"""A walk over an encoded data set, element by element, that believes no length it cannot check.
+
+Nothing is decoded and nothing is copied: what comes out are positions. Sequences are passed over.
+
+Source: PS3.5 7.1 (element encodings), 7.5 (sequences), A.4 (encapsulated pixel data).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from mmap import mmap
+from typing import NamedTuple
+
+from storage.errors import UnreadableInstance
+
+Buffer = bytes | bytearray | memoryview | mmap
+
+PIXEL_DATA = 0x7FE00010
+#: Pixel Data, Float Pixel Data, Double Float Pixel Data.
+PIXEL_TAGS = frozenset({PIXEL_DATA, 0x7FE00008, 0x7FE00009})
+
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+#: VRs with a two-byte length; all others, unknown ones included, have four (PS3.5 7.1.2).
+_SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
+#: No real data set nests deeper; what does is an attack on readers.
+_DEEPEST = 200
+
+
+class BeyondBuffer(Exception):
+    """The walk needs bytes of the data set that the buffer does not hold."""
+
+
+class Element(NamedTuple):
+    """Where one top-level element stands."""
+
+    tag: int
+    vr: bytes | None
+    """None in Implicit VR."""
+    offset: int
+    """Of the value."""
+    length: int
+    """Bytes of the value; for undefined length with all items and the delimiter."""
+    undefined: bool
+
+
+class Encoding(NamedTuple):
+    """How elements are written."""
+
+    implicit: bool
+    little: bool
+
+
+def scan(buffer: Buffer, total: int, encoding: Encoding) -> Iterator[Element]:
+    """Walk over the top-level elements, up to and with the pixel data.
+
+    Parameters
+    ----------
+    buffer
+        The beginning of the data set.
+    total
+        Bytes of the whole data set: no element may end after it.
+
+    Raises
+    ------
+    UnreadableInstance
+        A length leads beyond the end (the transfer was cut short), or the bytes are no data set.
+    BeyondBuffer
+        The buffer ends before the walk does; try again with more of the data set.
+    """
+    position = 0
+    while position < total:
+        tag, vr, length, value = _header(buffer, position, total, encoding)
+        if length != _UNDEFINED:
+            end = value + length
+            if end > total:
+                raise UnreadableInstance("The data set is cut short.", tag=f"{tag:08X}")
+        else:
+            end = _end_of_items(buffer, value, total, encoding, tag, vr)
+        yield Element(tag, vr, value, end - value, length == _UNDEFINED)
+        if tag in PIXEL_TAGS:
+            return
+        position = end
+
+
+def _header(buffer: Buffer, position: int, total: int, encoding: Encoding) -> tuple[int, bytes | None, int, int]:
+    """Read tag, VR, length and the position of the value."""
+    if position + 8 > total:
+        raise UnreadableInstance("The data set is cut short.", offset=position)
+    if position + 12 > len(buffer) and len(buffer) < total:
+        raise BeyondBuffer
+    order = "<" if encoding.little else ">"
+    group, element = struct.unpack_from(order + "HH", buffer, position)
+    tag = group << 16 | element
+    vr = None if encoding.implicit or group == 0xFFFE else bytes(buffer[position + 4 : position + 6])
+    if vr is None or not vr.isalpha() or not vr.isupper():
+        # Items have no VR; some senders also write single implicit elements into explicit data sets.
+        return tag, None, struct.unpack_from(order + "I", buffer, position + 4)[0], position + 8
+    if vr in _SHORT:
+        return tag, vr, struct.unpack_from(order + "H", buffer, position + 6)[0], position + 8
+    if position + 12 > total:
+        raise UnreadableInstance("The data set is cut short.", offset=position)
+    return tag, vr, struct.unpack_from(order + "I", buffer, position + 8)[0], position + 12
+
+
+def _end_of_items(buffer: Buffer, position: int, total: int, encoding: Encoding, tag: int, vr: bytes | None) -> int:
+    """Find the end of a value of undefined length: past its sequence delimiter.
+
+    `levels`: what is open, outermost first: (is a sequence, its encoding). An element of VR UN and undefined
+    length holds Implicit VR Little Endian (PS3.5 6.2.2).
+    """
+    fragments = tag in PIXEL_TAGS
+    levels = [(True, _inside(encoding, vr))]
+    while levels:
+        in_sequence, inner = levels[-1]
+        found, found_vr, length, value = _header(buffer, position, total, inner)
+        if in_sequence and found == _SEQUENCE_END:
+            levels.pop()
+            position = value
+        elif in_sequence and found == _ITEM and length == _UNDEFINED and not fragments:
+            levels.append((False, inner))
+            position = value
+        elif not in_sequence and found == _ITEM_END:
+            levels.pop()
+            position = value
+        elif in_sequence and found != _ITEM:
+            raise UnreadableInstance("A sequence holds something that is no item.", offset=position)
+        elif length == _UNDEFINED:
+            levels.append((True, _inside(inner, found_vr)))
+            position = value
+        else:
+            position = value + length
+        if position > total:
+            raise UnreadableInstance("The data set is cut short.", tag=f"{tag:08X}")
+        if len(levels) > _DEEPEST:
+            raise UnreadableInstance(f"The data set nests deeper than {_DEEPEST} levels.")
+    return position
+
+
+def _inside(encoding: Encoding, vr: bytes | None) -> Encoding:
+    return Encoding(implicit=True, little=True) if vr == b"UN" else encoding

@@ -1,0 +1,95 @@
+"""Parts that tests are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+
+from storage.blobs import LocalBlobs
+from storage.database import Database
+from storage.intake import Intake
+from storage.migrate import migrate
+from storage.records import Kept, Origin, OriginKind
+from tests.builders import postgres
+from tests.builders.ct import encode
+
+SENDER = Origin(OriginKind.DIMSE, peer="ct1", calling_ae_title="CT1", called_ae_title="DICOMNODE", host="127.0.0.1")
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite file, to be copied."""
+    path = tmp_path_factory.mktemp("template") / "node.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[postgres.Cluster]:
+    """A PostgreSQL server of the test session's own."""
+    programs = postgres.server_programs()
+    if programs is None:
+        pytest.skip(postgres.MISSING)
+    with postgres.cluster(programs) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A migrated SQLite database of the test's own."""
+    path = tmp_path / "node.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def sqlite_database(sqlite_url: str) -> Iterator[Database]:
+    """An open SQLite database."""
+    database = Database(sqlite_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A migrated database: the test runs on both engines."""
+    if request.param == "sqlite":
+        return str(request.getfixturevalue("sqlite_url"))
+    cluster: postgres.Cluster = request.getfixturevalue("postgres_cluster")
+    return cluster.new_database()
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """An open database: the test runs on both engines."""
+    made = Database(database_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> LocalBlobs:
+    """An empty blob store."""
+    return LocalBlobs(tmp_path / "blobs")
+
+
+@pytest.fixture
+def intake(database: Database, blobs: LocalBlobs) -> Iterator[Intake]:
+    """The one door, on both engines."""
+    made = Intake(database, blobs, reserve_bytes=0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def receive(intake: Intake) -> Callable[..., Kept]:
+    """Keep a data set as if a modality had sent it."""
+
+    def keep(dataset: Dataset, origin: Origin = SENDER) -> Kept:
+        return intake.receive(BytesIO(encode(dataset)), origin)
+
+    return keep
