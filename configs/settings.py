@@ -57,6 +57,8 @@ class DimseSettings(Section):
     port: Port = 11112
     maximum_associations: PositiveInt = 100
     maximum_pdu_size: PositiveInt = 131072
+    maximum_instance_mb: PositiveFloat = 1024.0
+    """Megabytes (10^6 bytes) that one instance may have; it is held in memory while it arrives."""
     idle_after_s: PositiveFloat = 600.0
     """Seconds without traffic after which an association is ended."""
     answer_within_s: PositiveFloat = 30.0

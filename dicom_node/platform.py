@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -46,3 +47,18 @@ class DirectoryLock:
     def release(self) -> None:
         """Let others have it."""
         self._file.close()
+
+
+def answer_without_delay(connection: socket.socket) -> None:
+    """Send small messages at once, not when the former is acknowledged (Nagle's algorithm)."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def acknowledge_at_once(connection: socket.socket) -> None:
+    """Acknowledge what was received now; the kernel takes the wish for a moment only.
+
+    Senders that leave Nagle's algorithm on (DCMTK does) wait up to 40 ms for a delayed acknowledgement
+    before they send the end of a message.
+    """
+    if sys.platform.startswith("linux"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)

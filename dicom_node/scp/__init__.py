@@ -1,0 +1,1 @@
+"""What the node offers to DICOM peers: verification and storage."""

@@ -1,0 +1,278 @@
+"""The DIMSE receiver: lets listed peers in, answers C-ECHO, and hands C-STORE to the one door."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import cast
+
+from pydicom.uid import UID
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.events import Event
+from pynetdicom.pdu_primitives import A_ASSOCIATE, A_P_ABORT, SOPClassCommonExtendedNegotiation
+
+from configs.peers import Peer
+from configs.settings import DimseSettings
+from dicom_node.network import application_entity
+from dicom_node.rejections import TEMPORARY_CONGESTION, Rejection
+from dicom_node.scp.admission import Caller, Refused, admit
+from dicom_node.scp.connection import BoundedConnection, Bounds
+from dicom_node.scp.contexts import service_of, storage_outside_dictionary, supported_contexts
+from dicom_node.scp.hosts import HostNames, address_of
+from dicom_node.scp.pace import Pace
+from dicom_node.scp.ports import AssociationRows, Door
+from dicom_node.scp.register import OpenAssociation, Register, utc_now
+from dicom_node.scp.server import BoundedServer, listen
+from dicom_node.scp.status import INVALID_SOP_INSTANCE, SUCCESS
+from dicom_node.scp.store import StoreParts, handle_store
+
+log = logging.getLogger(__name__)
+
+_MEGABYTE = 1_000_000
+#: C-STORE requests that may wait for their answers; peers that were promised one at a time send one at a time.
+_MOST_STORES_WAITING = 8
+#: Seconds between looks at whether to stop listening.
+_POLL_S = 0.2
+
+
+class Receiver:
+    """Serves DIMSE on one port, from `start` to `stop`."""
+
+    def __init__(
+        self,
+        settings: DimseSettings,
+        *,
+        peers: Mapping[str, Peer],
+        intake: Door,
+        associations: AssociationRows,
+        names: HostNames | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._settings = settings
+        self._peers = peers
+        self._own_titles = (settings.ae_title, *settings.also_answers_to)
+        self._names = names or HostNames()
+        receiver = f"{socket.gethostname()[:20]}-{settings.port}"
+        self._register = Register(associations, receiver=receiver, clock=clock)
+        self._stopping = threading.Event()
+        self._store_parts = StoreParts(intake, self._register, peers, Pace(), self._stopping)
+        self._server: BoundedServer | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._server.port if self._server is not None else self._settings.port
+
+    def start(self) -> None:
+        """Listen; returns at once.
+
+        Raises
+        ------
+        ConfigError
+            The port is in use, or the host is none of this machine's.
+        IndexUnavailable
+            The database does not answer.
+        """
+        entity = application_entity(self._settings.ae_title)
+        entity.maximum_pdu_size = self._settings.maximum_pdu_size
+        entity.acse_timeout = entity.dimse_timeout = self._settings.answer_within_s
+        entity.network_timeout = self._settings.idle_after_s
+        # Its own count takes in connections that ask for nothing; ours is in `admission`.
+        entity.maximum_associations = 2 * self._maximum_connections
+        self._server = listen(
+            entity,
+            self._settings.host,
+            self._settings.port,
+            evt_handlers=self._handlers(),
+            bounds=Bounds(
+                maximum_pdu_size=self._settings.maximum_pdu_size,
+                maximum_message=int(self._settings.maximum_instance_mb * _MEGABYTE),
+                first_pdu_within_s=self._settings.answer_within_s,
+                pdu_within_s=self._settings.idle_after_s,
+                send_within_s=self._settings.answer_within_s,
+            ),
+            maximum_connections=self._maximum_connections,
+        )
+        self._register.start()
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL_S,), name="dimse-server", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def _maximum_connections(self) -> int:
+        return 2 * self._settings.maximum_associations + 32
+
+    def stop(self, within_s: float = 10.0) -> None:
+        """Stop listening, let instances that are being kept be kept, and abort what is open."""
+        self._stopping.set()
+        if self._server is None or self._thread is None:
+            return
+        self._server.shutdown()
+        self._thread.join()
+        deadline = time.monotonic() + within_s
+        entries = self._register.all()
+        for entry in entries:
+            if entry.busy.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                entry.busy.release()
+            entry.association.abort(block=False)
+        for entry in entries:
+            entry.association.join(max(0.1, deadline - time.monotonic()))
+        self._register.stop()
+
+    def _handlers(self) -> list[evt.EventHandlerType]:
+        return [
+            (evt.EVT_REQUESTED, self._on_requested),
+            (evt.EVT_SOP_COMMON, _on_common_extended),
+            (evt.EVT_ESTABLISHED, self._on_established),
+            (evt.EVT_DIMSE_RECV, self._on_message),
+            (evt.EVT_C_ECHO, _on_echo),
+            (evt.EVT_C_STORE, handle_store, [self._store_parts]),
+            (evt.EVT_ACSE_RECV, self._on_upper_layer),
+            (evt.EVT_RELEASED, self._on_released),
+            (evt.EVT_ABORTED, self._on_aborted),
+            (evt.EVT_REJECTED, self._on_aborted),
+            (evt.EVT_CONN_CLOSE, self._on_connection_closed),
+        ]
+
+    def _on_requested(self, event: Event) -> None:
+        """Let a listed peer in with the contexts that it may have; reject anyone else."""
+        association = event.assoc
+        try:
+            refused = self._take_in(association)
+        except Exception:
+            log.exception("association not judged: our fault", extra={"action": "association_failed"})
+            _reject(association, TEMPORARY_CONGESTION)
+            return
+        if refused is not None:
+            log.warning("association refused", extra={"action": "association_refused", "why": refused.why})
+            _reject(association, refused.rejection)
+
+    def _take_in(self, association: Association) -> Refused | None:
+        request = cast(A_ASSOCIATE, association.requestor.primitive)
+        host = association.requestor.address
+        address = address_of(host)
+        caller = Caller(
+            calling_ae_title=str(request.calling_ae_title).strip(" "),
+            called_ae_title=str(request.called_ae_title).strip(" "),
+            host=str(address) if address is not None else host,
+        )
+        peers = dict(self._peers)  # one state of the list for one decision
+        verdict = admit(caller, peers, self._own_titles, self._names)
+        if isinstance(verdict, Refused):
+            self._register.refuse(caller, verdict.why)
+            return verdict
+        peer = peers[verdict.peer]
+        requested = request.presentation_context_definition_list
+        contexts = supported_contexts(requested, peer.accept)
+        entry = self._register.enter(
+            association,
+            _connection_of(association),
+            caller,
+            peer_name=verdict.peer,
+            peer=peer,
+            services={service_of(str(context.abstract_syntax)) or "" for context in contexts},
+            maximum=self._settings.maximum_associations,
+        )
+        if isinstance(entry, Refused):
+            return entry
+        association.acceptor.supported_contexts = contexts
+        return None
+
+    def _on_established(self, event: Event) -> None:
+        entry = self._register.of(event.assoc)
+        if entry is not None:
+            counts = {
+                "contexts_accepted": len(event.assoc.accepted_contexts),
+                "contexts_refused": len(event.assoc.rejected_contexts),
+            }
+            log.info("association accepted", extra={"action": "association_accepted", **entry.facts, **counts})
+
+    def _on_message(self, event: Event) -> None:
+        """Take note of each whole message, as it arrives and before it is served."""
+        entry = self._register.of(event.assoc)
+        if entry is None:
+            return
+        entry.connection.message_ended()
+        if not isinstance(event.message, C_STORE_RQ):
+            return
+        command = event.message.command_set
+        if not command.get("AffectedSOPInstanceUID") or not command.get("AffectedSOPClassUID"):
+            _answer_unnamed(event, entry)
+            return
+        entry.stores_waiting += 1
+        if entry.stores_waiting > _MOST_STORES_WAITING:
+            facts = {"action": "association_aborted", **entry.facts}
+            log.warning("association aborted: the peer does not wait for answers", extra=facts)
+            event.assoc.abort()
+
+    def _on_upper_layer(self, event: Event) -> None:
+        entry = self._register.of(event.assoc)
+        if entry is not None and isinstance(getattr(event, "primitive", None), A_P_ABORT):
+            entry.end = "lost"
+
+    def _on_released(self, event: Event) -> None:
+        entry = self._register.leave(event.assoc, "released")
+        if entry is not None:
+            log.info("association released", extra={"action": "association_released", **entry.facts})
+
+    def _on_aborted(self, event: Event) -> None:
+        entry = self._register.of(event.assoc)
+        if entry is None or self._register.leave(event.assoc, entry.end) is None:
+            return
+        facts = {
+            "action": f"association_{entry.end}",
+            **entry.facts,
+            "unfinished_instance": entry.connection.in_message,
+        }
+        if entry.connection.broken_rule:
+            facts["why"] = entry.connection.broken_rule
+        log.warning("association ended without a release", extra=facts)
+
+    def _on_connection_closed(self, event: Event) -> None:
+        """Say that a connection never came to an association request; health probes do that and are no news."""
+        if event.assoc.requestor.primitive is not None:
+            return
+        log.debug(
+            "connection closed before any association",
+            extra={"action": "no_association", "host": event.assoc.requestor.address},
+        )
+
+
+def _connection_of(association: Association) -> BoundedConnection:
+    pipe = association.dul.socket
+    connection: object = pipe.socket if pipe is not None else None
+    if not isinstance(connection, BoundedConnection):
+        raise TypeError("an association without a bounded connection")
+    return connection
+
+
+def _reject(association: Association, rejection: Rejection) -> None:
+    association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
+    association.kill()  # waits until the rejection is sent
+
+
+def _on_common_extended(event: Event) -> dict[UID, SOPClassCommonExtendedNegotiation]:
+    """Have every storage context served as storage, whether pynetdicom knows its SOP Class or not."""
+    return storage_outside_dictionary(event.assoc.acceptor.supported_contexts)
+
+
+def _on_echo(_: Event) -> int:
+    return SUCCESS
+
+
+def _answer_unnamed(event: Event, entry: OpenAssociation) -> None:
+    """Answer a C-STORE that names no instance: pynetdicom would not answer at all."""
+    log.warning("instance not kept: the request does not name it", extra={"action": "store_failed", **entry.facts})
+    answer = C_STORE()
+    answer.MessageIDBeingRespondedTo = event.message.command_set.get("MessageID", 0)
+    answer.Status = INVALID_SOP_INSTANCE
+    event.assoc.dimse.send_msg(answer, cast(int, event.message.context_id))

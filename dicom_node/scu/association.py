@@ -1,0 +1,127 @@
+"""An association that this node asks for."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.events import Event
+from pynetdicom.presentation import PresentationContext
+
+from configs.peers import Peer
+from dicom_node.errors import AssociationRejected, ContextRefused, PeerUnreachable
+from dicom_node.network import application_entity, is_ae_title
+from dicom_node.platform import answer_without_delay
+from dicom_node.rejections import Rejection, meaning
+
+log = logging.getLogger(__name__)
+
+#: Called where a peer is listed under any AE title. Common usage; the standard reserves no such title.
+_ANY_TITLE = "ANY-SCP"
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long a peer may take, in seconds."""
+
+    connect_s: float = 10.0
+    """For the connection."""
+    associate_s: float = 30.0
+    """For the answer to the association request, and to its release."""
+    answer_s: float = 60.0
+    """For the answer to a message, and for taking any of what is sent."""
+
+
+DEFAULT_TIMEOUTS = Timeouts()
+
+
+@contextlib.contextmanager
+def associate(
+    peer: Peer, *, calling_ae_title: str, contexts: Sequence[PresentationContext], timeouts: Timeouts
+) -> Iterator[Association]:
+    """Have an association with a peer; released at the end, aborted where the body fails.
+
+    Raises
+    ------
+    PeerUnreachable
+        No connection, no answer in time, or the peer aborted.
+    AssociationRejected
+        The peer does not want it.
+    ContextRefused
+        The peer accepted it, and none of the contexts.
+    """
+    association = _request(peer, calling_ae_title, contexts, timeouts)
+    try:
+        yield association
+    except BaseException:
+        if association.is_established:
+            association.abort()
+        raise
+    if association.is_established:
+        association.release()
+
+
+def say(peer: Peer) -> str:
+    """Name a peer as messages do."""
+    return f"{peer.ae_title} at {peer.host}:{peer.port}"
+
+
+def _request(
+    peer: Peer, calling_ae_title: str, contexts: Sequence[PresentationContext], timeouts: Timeouts
+) -> Association:
+    if peer.host is None or peer.port is None:
+        raise PeerUnreachable(f"Peer {peer.ae_title} has no host and port in peers.yaml.")
+    called = _ANY_TITLE if peer.ae_title == "*" else peer.ae_title
+    for title in (called, calling_ae_title):
+        if not is_ae_title(title):
+            raise PeerUnreachable(f"DICOM does not allow the AE title {title!r}.")
+    entity = application_entity(calling_ae_title)
+    entity.connection_timeout = timeouts.connect_s
+    entity.acse_timeout = timeouts.associate_s
+    entity.dimse_timeout = timeouts.answer_s
+    entity.network_timeout = timeouts.answer_s
+    connected: list[bool] = []
+
+    def on_connection(event: Event) -> None:
+        connected.append(True)
+        pipe = event.assoc.dul.socket
+        if pipe is not None and pipe.socket is not None:
+            answer_without_delay(pipe.socket)
+            pipe.socket.settimeout(timeouts.answer_s)  # pynetdicom would wait for ever
+
+    try:
+        association = entity.associate(
+            peer.host,
+            peer.port,
+            contexts=list(contexts),
+            ae_title=called,
+            evt_handlers=[(evt.EVT_CONN_OPEN, on_connection)],
+        )
+    except OSError as error:
+        raise PeerUnreachable(f"{say(peer)} cannot be reached: {error.strerror or error}.") from error
+    if not association.is_established:
+        raise _why_not(peer, association, connected=bool(connected), timeouts=timeouts)
+    return association
+
+
+def _why_not(
+    peer: Peer, association: Association, *, connected: bool, timeouts: Timeouts
+) -> PeerUnreachable | AssociationRejected | ContextRefused:
+    if association.is_rejected:
+        answer = association.acceptor.primitive
+        result = getattr(answer, "result", None) or 1
+        source = getattr(answer, "result_source", None) or 1
+        reason = getattr(answer, "diagnostic", None) or 1
+        words = meaning(Rejection(result, source, reason))
+        return AssociationRejected(
+            f"{say(peer)} rejected the association: {words}.", result=result, source=source, reason=reason
+        )
+    if association.rejected_contexts and not association.accepted_contexts:
+        return ContextRefused(f"{say(peer)} accepted none of the presentation contexts.")
+    if not connected:
+        return PeerUnreachable(f"{say(peer)} cannot be reached: no connection within {timeouts.connect_s:g} s.")
+    return PeerUnreachable(f"{say(peer)} did not answer the association request, or aborted it.")
