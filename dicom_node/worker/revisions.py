@@ -47,15 +47,15 @@ def revision_reason(now: RunFacts, before: RunFacts) -> str:
     changed = sum(before.inputs.get(uid, digest) != digest for uid, digest in now.inputs.items())
     said = []
     if not set(now.series_instance_uids) & set(before.series_instance_uids):
-        said.append("another series was chosen")
+        said.append("Another series was chosen")
     else:
         said += [f"{_images(added)} arrived later"] if added else []
         said += [f"{_images(removed)} no longer counted"] if removed else []
     said += [f"{_images(changed)} corrected"] if changed else []
     if (now.engine.version, now.engine.digest) != (before.engine.version, before.engine.digest):
         said.append(f"{now.engine.name} {now.engine.version} replaced {before.engine.version}")
-    text = ", ".join(said) or "made anew with other settings"
-    return f"{text[0].upper()}{text[1:]}." if not text[0].isdigit() else f"{text}."
+    text = ", ".join(said) or "Made anew with other settings"
+    return f"{text}."
 
 
 def _images(number: int) -> str:
