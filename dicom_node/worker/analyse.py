@@ -17,7 +17,8 @@ from inference.findings import refusal
 from inference.findings_codec import encode_findings
 from inference.results.run import run_key
 from inference.volume import read_volume
-from storage.records import InstanceRecord, JobRecord, JobState
+from storage.errors import NotKept
+from storage.records import FindingsRecord, InstanceRecord, JobRecord, JobState
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def publish(job_id: str, node: WorkerParts) -> None:
     job = node.job_book.job(job_id)
     if job.state is not JobState.RUNNING:
         return
-    kept = [keep_results(node.findings.of(key), node) for key in job.run_keys]
+    kept = [keep_results(_findings_of(key, node), node) for key in job.run_keys]
     for one in kept:
         # Asked for also where it goes nowhere: what an earlier revision still had to deliver is superseded.
         node.deliveries.ask_for(
@@ -107,6 +108,13 @@ def _read(engine: Engine, selection: Selection, node: WorkerParts) -> bytes:
         considered = [instance.sop_instance_uid for instance in selection.inputs]
         return encode_findings(refusal(name, _sentence(str(error))), considered)
     return encode_findings(findings, [source.sop_instance_uid for source in volume.sources])
+
+
+def _findings_of(key: str, node: WorkerParts) -> FindingsRecord:
+    record = node.findings.of(key)
+    if record is None:
+        raise NotKept("the findings of this job are missing", run_key=key)
+    return record
 
 
 def _inputs_of(job: JobRecord, node: WorkerParts) -> list[InstanceRecord]:

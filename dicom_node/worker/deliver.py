@@ -124,7 +124,7 @@ def _try_again_or_give_up(delivery: DeliveryRecord, attempt: int, answer: Answer
         return
     pause_s = (then - now).total_seconds()
     reason = f"{answer.meaning}. Attempt {attempt}; the next one in {pause_s:.0f} s."
-    courier.deliveries.retry(delivery.delivery_id, reason, now, then, attempt + 1)
+    courier.deliveries.retry(delivery.delivery_id, reason, now, then, attempt)
     log.warning(
         "delivery is tried again later",
         extra={"action": "delivery_retry", "delivery_id": delivery.delivery_id, "attempt": attempt, "why": reason},

@@ -13,7 +13,7 @@ from enum import StrEnum
 from configs.errors import NodeError
 from configs.settings import DeliverySettings
 from dicom_node.errors import AssociationRejected, PeerRefused, PeerUnreachable
-from storage.errors import DiskFull, IndexUnavailable, NotKept
+from storage.errors import NotKept
 
 
 class Effect(StrEnum):
@@ -60,9 +60,8 @@ STATUS: tuple[tuple[int, int, Effect, str], ...] = (
     (0xFE00, 0xFE00, Effect.RETRY, "cancelled by the destination"),
 )
 
-#: A-ASSOCIATE-RJ: result 1 is permanent; source 3 is the provider behind the peer (congestion, local limit).
+#: A-ASSOCIATE-RJ by the provider behind the peer: congestion or a local limit, which pass whatever the result says.
 #: Source: PS3.8 table 9-21.
-_REJECTED_PERMANENT = 1
 _REJECTED_BY_PRESENTATION_PROVIDER = 3
 
 #: Longest doubling of the first pause, before the ceiling is looked at.
@@ -80,29 +79,31 @@ def answer_to_status(status: int | None) -> Answer:
 
 
 def answer_to_error(error: NodeError) -> Answer:
-    """Say what a foreseen failure of a delivery means.
+    """Say what a failure of a delivery means.
 
     Raises
     ------
     NodeError
-        The error itself, where no delivery is expected to meet it: a fault of ours.
+        The error itself, where it is none of the destination's: the queue knows what to do with it.
     """
     match error:
         case AssociationRejected():
-            result, source = error.facts.get("result"), error.facts.get("source")
-            final = result == _REJECTED_PERMANENT and source != _REJECTED_BY_PRESENTATION_PROVIDER
-            return Answer(Effect.GIVE_UP if final else Effect.RETRY, str(error))
+            final = error.permanent and error.source != _REJECTED_BY_PRESENTATION_PROVIDER
+            return Answer(Effect.GIVE_UP if final else Effect.RETRY, _bare(error))
         case PeerRefused():
-            status = error.facts.get("status")
             # Without a status, no presentation context was accepted: the destination cannot take such objects.
-            effect = Effect.GIVE_UP if status is None else answer_to_status(status).effect
-            return Answer(effect, str(error))
-        case PeerUnreachable() | IndexUnavailable() | DiskFull():
-            return Answer(Effect.RETRY, str(error))
+            effect = Effect.GIVE_UP if error.status is None else answer_to_status(error.status).effect
+            return Answer(effect, _bare(error))
+        case PeerUnreachable():
+            return Answer(Effect.RETRY, _bare(error))
         case NotKept():
-            return Answer(Effect.GIVE_UP, str(error))
+            return Answer(Effect.GIVE_UP, _bare(error))
         case _:
             raise error
+
+
+def _bare(error: NodeError) -> str:
+    return str(error).rstrip(". ")
 
 
 def next_attempt_at(delivery_id: str, attempt: int, now: datetime, settings: DeliverySettings) -> datetime | None:

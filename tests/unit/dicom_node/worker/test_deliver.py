@@ -9,7 +9,7 @@ import pytest
 
 from configs.errors import NodeError
 from configs.peers import Peer
-from dicom_node.errors import AssociationRejected, PeerRefused, PeerUnreachable
+from dicom_node.errors import AssociationRejected, ContextRefused, PeerUnreachable
 from dicom_node.scu.store import Outgoing
 from dicom_node.worker.deliver import deliver
 from storage.records import DeliveryState, ItemState
@@ -83,7 +83,7 @@ def test_what_may_pass_is_tried_again_and_the_sr_stays_here(stage: Stage, wire: 
     assert wire.sent == ["9.1"]
     (_, then, attempt) = stage.deliveries.retried[0]
     assert at(13) < then <= at(14)
-    assert attempt == 2
+    assert attempt == 1
 
 
 def test_the_next_attempt_sends_only_what_is_missing(stage: Stage, wire: Wire) -> None:
@@ -119,7 +119,7 @@ def test_a_warning_is_accepted_and_said(stage: Stage, wire: Wire) -> None:
         (PeerUnreachable("pacs at 10.1.2.3:104 does not answer"), DeliveryState.WAITING),
         (AssociationRejected("rejected", result=2, source=3, reason=1), DeliveryState.WAITING),
         (AssociationRejected("calling AE title not known", result=1, source=1, reason=3), DeliveryState.FAILED),
-        (PeerRefused("pacs does not accept SEG"), DeliveryState.FAILED),
+        (ContextRefused("pacs does not accept SEG"), DeliveryState.FAILED),
     ],
 )
 def test_a_failed_association_is_tried_again_unless_it_is_final(

@@ -4,9 +4,9 @@ import pytest
 
 from configs.errors import NodeError
 from configs.settings import DeliverySettings
-from dicom_node.errors import AssociationRejected, PeerRefused, PeerUnreachable
+from dicom_node.errors import AssociationRejected, ContextRefused, PeerRefused, PeerUnreachable
 from dicom_node.worker.outcomes import STATUS, Effect, answer_to_error, answer_to_status, next_attempt_at
-from storage.errors import IndexUnavailable, NotKept, UnreadableInstance
+from storage.errors import IndexUnavailable, NotKept
 from tests.builders.studies import at
 
 
@@ -50,11 +50,9 @@ def test_only_plain_success_says_nothing() -> None:
         (AssociationRejected("calling AE title unknown", result=1, source=1, reason=3), Effect.GIVE_UP),
         (AssociationRejected("congestion", result=2, source=3, reason=1), Effect.RETRY),
         (AssociationRejected("limit", result=1, source=3, reason=2), Effect.RETRY),
-        (AssociationRejected("nothing is known"), Effect.RETRY),
-        (PeerRefused("no presentation context"), Effect.GIVE_UP),
+        (ContextRefused("no presentation context"), Effect.GIVE_UP),
         (PeerRefused("busy", status=0xA700), Effect.RETRY),
-        (IndexUnavailable(), Effect.RETRY),
-        (NotKept(), Effect.GIVE_UP),
+        (NotKept("no such instance"), Effect.GIVE_UP),
     ],
 )
 def test_a_failure_means_try_again_or_give_up(error: NodeError, effect: Effect) -> None:
@@ -63,9 +61,9 @@ def test_a_failure_means_try_again_or_give_up(error: NodeError, effect: Effect) 
     assert answer.meaning == str(error)
 
 
-def test_an_error_that_no_delivery_should_meet_is_ours() -> None:
-    with pytest.raises(UnreadableInstance):
-        answer_to_error(UnreadableInstance())
+def test_a_failure_on_our_side_is_left_to_the_queue() -> None:
+    with pytest.raises(IndexUnavailable):
+        answer_to_error(IndexUnavailable())
 
 
 def test_pauses_double_up_to_a_ceiling_and_end() -> None:
