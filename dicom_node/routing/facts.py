@@ -19,7 +19,7 @@ NUMERIC_VRS = frozenset({"DS", "FD", "FL", "IS", "SL", "SS", "SV", "UL", "US", "
 OPAQUE_VRS = frozenset({"SQ", "OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 
 #: What pydicom raises when it converts a value that a sender wrote wrongly.
-_UNREADABLE = (
+UNREADABLE = (
     ValueError,
     TypeError,
     LookupError,
@@ -83,7 +83,7 @@ def attribute_of(header: Dataset, keyword: str) -> Attribute:
         if element.VR in OPAQUE_VRS:
             return Attribute((), comparable=not element.value)
         return Attribute(_texts(element), numeric=element.VR in NUMERIC_VRS)
-    except _UNREADABLE:
+    except UNREADABLE:
         return Attribute((), comparable=False)
 
 

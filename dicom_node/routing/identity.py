@@ -43,7 +43,7 @@ def quarantine_reason(attributes: tuple[str, ...]) -> str:
     """Say why a study is set apart, without patient data."""
     return (
         f"Set apart: its images differ in {_and(attributes)}. They may be of different patients, "
-        "so nothing is analysed until a corrected image arrives or an image is excluded."
+        "so nothing is analysed until somebody has looked."
     )
 
 

@@ -44,7 +44,7 @@ def plan(
     patients: Sequence[tuple[str, ...]],
     ruling: Ruling,
     *,
-    now: datetime,
+    decided_at: datetime,
 ) -> Plan:
     """Decide what becomes of a complete study.
 
@@ -52,6 +52,8 @@ def plan(
     ----------
     patients
         Distinct patient keys of the study's inputs.
+    decided_at
+        Inputs received until then are those of this decision.
     """
     different = differing(patients)
     evaluation = Evaluation((), ()) if different else evaluate(ruling.routes, facts)
@@ -63,8 +65,7 @@ def plan(
         input_version=study.input_version,
         evidence=verdict.evidence,
         reason=verdict.reason,
-        # Inputs of this decision are those received until then: also one that came while the facts were read.
-        decided_at=max(now, study.last_instance_at),
+        decided_at=decided_at,
         routes=tuple(
             replace(outcome, reason=" ".join(filter(None, (outcome.reason, notes.get(outcome.route)))))
             for outcome in evaluation.outcomes

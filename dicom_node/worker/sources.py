@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from functools import partial
 
 from pydicom import Dataset
+from pydicom.errors import InvalidDicomError
 
+from dicom_node.routing.facts import UNREADABLE
 from inference.volume import SourceInstance, read_headers
 from storage.blobs import BlobStore
+from storage.errors import UnreadableInstance
 from storage.records import InstanceRecord
 
 
@@ -28,8 +31,17 @@ def sources_of(blobs: BlobStore, instances: Sequence[InstanceRecord]) -> tuple[S
 
 
 def headers_of(blobs: BlobStore, instances: Sequence[InstanceRecord]) -> tuple[Dataset, ...]:
-    """Read the headers of kept instances, without pixel data, in their order."""
-    return read_headers(sources_of(blobs, instances))
+    """Read the headers of kept instances, without pixel data, in their order.
+
+    Raises
+    ------
+    UnreadableInstance
+        The bytes of one of them are no DICOM any more, or never were what they seemed.
+    """
+    try:
+        return read_headers(sources_of(blobs, instances))
+    except (*UNREADABLE, InvalidDicomError, EOFError) as error:
+        raise UnreadableInstance("the header of a kept instance cannot be read") from error
 
 
 def by_series(instances: Sequence[InstanceRecord]) -> dict[str, list[InstanceRecord]]:

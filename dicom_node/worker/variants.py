@@ -24,7 +24,7 @@ from pydicom.uid import (
 )
 
 from configs.peers import Peer
-from dicom_node.routing.facts import attribute_of, number_of
+from dicom_node.routing.facts import UNREADABLE, attribute_of, number_of
 from dicom_node.worker.parts import CourierParts
 from storage.records import InstanceRecord, InstanceRole, VariantRecord, VariantState
 
@@ -149,7 +149,7 @@ def _compare(
 ) -> Said:
     try:
         headers = [dcmread(file, stop_before_pixels=True) for file in (first, second)]
-    except (InvalidDicomError, ValueError, EOFError, NotImplementedError) as error:
+    except (*UNREADABLE, InvalidDicomError, EOFError) as error:
         reason = f"Other bytes that cannot be read ({type(error).__name__}). The first stays."
         return Said(VariantState.CONFLICT, reason)
     return classify(

@@ -18,7 +18,6 @@ from dicom_node.worker.parts import CourierParts
 from dicom_node.worker.sources import by_series, headers_of
 from dicom_node.worker.turns import Turns
 from dicom_node.worker.variants import class_variant
-from inference.errors import InferenceError
 from storage.decisions import take
 from storage.errors import UnreadableInstance
 from storage.records import InstanceRecord, Sender, StudyRecord
@@ -83,9 +82,12 @@ class CourierWatch:
         said = verdict(study, senders, now, parts.quiet, parts.peers)
         if not said.complete:
             return False
-        facts = gather_facts(study, senders, parts)
+        inputs = parts.index.inputs_of(uid)
+        facts = facts_of(uid, senders, inputs, parts)
+        # One that came since `now` is an input of this decision too, or the study has changed and none is taken.
+        decided_at = max([now, *(instance.received_at for instance in inputs)])
         ruling = Ruling(parts.routes, parts.peers, parts.engines, parts.delivery.settle_s)
-        planned = plan(study, said, facts, parts.index.patients_of(uid), ruling, now=now)
+        planned = plan(study, said, facts, parts.index.patients_of(uid), ruling, decided_at=decided_at)
         taken = take(parts.database, parts.queue, planned.decision, to=planned.to, reason=planned.reason)
         if taken:  # else an instance came meanwhile: the study goes on gathering
             log.info(
@@ -102,20 +104,21 @@ class CourierWatch:
         return taken
 
 
-def gather_facts(study: StudyRecord, senders: Sequence[Sender], parts: CourierParts) -> StudyFacts:
+def facts_of(
+    study_instance_uid: str, senders: Sequence[Sender], inputs: Sequence[InstanceRecord], parts: CourierParts
+) -> StudyFacts:
     """Read what rules look at: the header of the first input of every series."""
-    series = by_series(parts.index.inputs_of(study.study_instance_uid))
     return StudyFacts(
-        study.study_instance_uid,
+        study_instance_uid,
         senders,
-        tuple(SeriesFacts(uid, _header(inputs[0], parts)) for uid, inputs in series.items()),
+        tuple(SeriesFacts(uid, _header(group[0], parts)) for uid, group in by_series(inputs).items()),
     )
 
 
 def _header(instance: InstanceRecord, parts: CourierParts) -> Dataset | None:
     try:
         return headers_of(parts.blobs, [instance])[0]
-    except (UnreadableInstance, InferenceError) as error:
+    except UnreadableInstance as error:
         log.warning(
             "header of a kept instance cannot be read",
             extra={

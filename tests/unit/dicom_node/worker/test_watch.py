@@ -4,10 +4,10 @@ import threading
 from dataclasses import replace
 
 import pytest
+from pydicom.errors import InvalidDicomError
 
 from dicom_node.worker.turns import Turns
 from dicom_node.worker.watch import CourierWatch, Tick
-from inference.errors import UnsuitableStudy
 from storage.errors import IndexUnavailable
 from storage.records import StudyRecord, StudyState
 from tests.builders.stage import Stage, make_input
@@ -57,6 +57,12 @@ def test_an_instance_that_comes_in_between_undoes_the_decision(stage: Stage) -> 
     assert not stage.decisions
 
 
+def test_an_instance_received_while_the_ceiling_falls_belongs_to_the_decision(stage: Stage) -> None:
+    stage.keep(make_input(3, received_at=at(100.5)))
+    CourierWatch(stage.courier).tick(at(100))
+    assert stage.decisions[0][0].decided_at == at(100.5)
+
+
 def test_a_study_that_fails_disturbs_no_other_and_sits_out(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     good, bad = make_study(), make_study(study_instance_uid="1.2.3")
     asked: list[str] = []
@@ -89,7 +95,7 @@ def test_images_of_two_patients_are_set_apart(stage: Stage) -> None:
 
 def test_an_unreadable_header_does_not_hold_the_study_up(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreadable(sources: object) -> None:
-        raise UnsuitableStudy("no header")
+        raise InvalidDicomError("no header")
 
     monkeypatch.setattr("dicom_node.worker.sources.read_headers", unreadable)
     CourierWatch(stage.courier).tick(at(5))
