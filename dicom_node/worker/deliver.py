@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import partial
-from itertools import groupby
 
 from configs.errors import NodeError
 from configs.peers import Peer
+from dicom_node.errors import ContextRefused
+from dicom_node.scu.association import Timeouts
 from dicom_node.scu.store import Outgoing, send
 from dicom_node.worker.forms import choose
 from dicom_node.worker.outcomes import Answer, Effect, answer_to_error, answer_to_status, next_attempt_at
@@ -39,10 +40,7 @@ def deliver(delivery_id: str, attempt: int, courier: CourierParts) -> None:
     if choice.problem:
         _end(delivery, DeliveryState.FAILED, choice.problem, courier)
         return
-    try:
-        answer = _send_in_order(delivery, choice.items, peer, courier)
-    except NodeError as error:
-        answer = answer_to_error(error)
+    answer = _send(delivery, choice.items, peer, courier)
     if answer.effect is Effect.ACCEPTED:
         left_out = f" Left out by its deliver.send: {_kinds(choice.left_out)}." if choice.left_out else ""
         note = f" {answer.meaning}." if answer.meaning else ""
@@ -51,56 +49,65 @@ def deliver(delivery_id: str, attempt: int, courier: CourierParts) -> None:
     _try_again_or_give_up(delivery, attempt, answer, courier)
 
 
-def _send_in_order(
-    delivery: DeliveryRecord, items: Sequence[DeliveryItem], peer: Peer, courier: CourierParts
-) -> Answer:
-    """Send what is not accepted yet, kind by kind: the SR leaves only once its SEG was accepted."""
+class _NotAccepted(Exception):
+    """The destination did not take an instance: what comes after it, and names it, is not sent."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.meaning)
+        self.answer = answer
+
+
+def _send(delivery: DeliveryRecord, items: Sequence[DeliveryItem], peer: Peer, courier: CourierParts) -> Answer:
+    """Send in order what is not accepted yet, keep each answer as it comes, and end with the first refusal."""
+    kinds = {item.sop_instance_uid: item.kind.upper() for item in items}
     notes: list[str] = []
-    for kind, group in groupby(items, key=lambda item: item.kind):
-        missing = [item for item in group if item.state is not ItemState.ACCEPTED]
-        answers = _send(delivery, missing, peer, courier) if missing else []
-        for answer in answers:
-            if answer.effect is not Effect.ACCEPTED:
-                return Answer(
-                    answer.effect, f"{delivery.destination} did not take the {kind.upper()}: {answer.meaning}"
-                )
-        notes += [f"{kind.upper()}: {answer.meaning}" for answer in answers if answer.meaning]
+
+    def on_status(outgoing: Outgoing, status: int) -> None:
+        answer, kind = answer_to_status(status), kinds[outgoing.sop_instance_uid]
+        _note(delivery, outgoing.sop_instance_uid, answer, status, courier)
+        if answer.effect is not Effect.ACCEPTED:
+            raise _NotAccepted(
+                Answer(answer.effect, f"{delivery.destination} did not take the {kind}: {answer.meaning}")
+            )
+        notes.extend([f"{kind}: {answer.meaning}"] if answer.meaning else [])
+
+    try:
+        missing = [_outgoing(item, courier) for item in items if item.state is not ItemState.ACCEPTED]
+        if missing:
+            send(
+                peer,
+                calling_ae_title=peer.answer_as or courier.dimse.ae_title,
+                items=missing,
+                on_status=on_status,
+                timeouts=Timeouts(associate_s=courier.dimse.answer_within_s, answer_s=courier.dimse.answer_within_s),
+            )
+    except _NotAccepted as refused:
+        return refused.answer
+    except NodeError as error:
+        answer = answer_to_error(error)
+        refused_uid = error.facts.get("sop_instance_uid") if isinstance(error, ContextRefused) else None
+        if refused_uid in kinds:
+            _note(delivery, refused_uid, answer, None, courier)
+        return answer
     return Answer(Effect.ACCEPTED, "; ".join(notes))
 
 
-def _send(delivery: DeliveryRecord, items: Sequence[DeliveryItem], peer: Peer, courier: CourierParts) -> list[Answer]:
-    """Send instances over one association; keep each answer as it comes."""
-    answers: dict[str, Answer] = {}
-
-    def on_status(outgoing: Outgoing, status: int) -> None:
-        answer = answer_to_status(status)
-        answers[outgoing.sop_instance_uid] = answer
-        courier.deliveries.item_answered(
-            delivery.delivery_id,
-            outgoing.sop_instance_uid,
-            _ITEM_STATE[answer.effect],
-            status,
-            answer.meaning,
-            courier.now(),
-        )
-        log.info(
-            "instance answered",
-            extra={
-                "action": "delivery_answered",
-                "delivery_id": delivery.delivery_id,
-                "sop_instance_uid": outgoing.sop_instance_uid,
-                "status": f"0x{status:04X}",
-            },
-        )
-
-    send(
-        peer,
-        calling_ae_title=peer.answer_as or courier.dimse.ae_title,
-        items=[_outgoing(item, courier) for item in items],
-        on_status=on_status,
-        answer_within_s=courier.dimse.answer_within_s,
+def _note(
+    delivery: DeliveryRecord, sop_instance_uid: str, answer: Answer, status: int | None, courier: CourierParts
+) -> None:
+    """Keep what the destination said of one instance."""
+    courier.deliveries.item_answered(
+        delivery.delivery_id, sop_instance_uid, _ITEM_STATE[answer.effect], status, answer.meaning, courier.now()
     )
-    return [answers.get(item.sop_instance_uid, answer_to_status(None)) for item in items]
+    log.info(
+        "instance answered",
+        extra={
+            "action": "delivery_answered",
+            "delivery_id": delivery.delivery_id,
+            "sop_instance_uid": sop_instance_uid,
+            "status": "none" if status is None else f"0x{status:04X}",
+        },
+    )
 
 
 def _outgoing(item: DeliveryItem, courier: CourierParts) -> Outgoing:

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.peers import Peer
@@ -97,6 +97,7 @@ def make_world(seed: int) -> World:
     return world
 
 
+@settings(deadline=None, max_examples=200)
 @given(st.integers(min_value=0, max_value=2**32))
 def test_never_premature_and_always_decided_by_the_ceiling(seed: int) -> None:
     world = make_world(seed)

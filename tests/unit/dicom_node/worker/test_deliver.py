@@ -42,8 +42,9 @@ class Wire:
             if isinstance(answer, NodeError):
                 raise answer
             self.sent.append(item.sop_instance_uid)
-            if answer is not None:
-                on_status(item, answer)
+            if answer is None:
+                raise PeerUnreachable("pacs went away before it answered for an instance.")
+            on_status(item, answer)
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_what_may_pass_is_tried_again_and_the_sr_stays_here(stage: Stage, wire: 
     wire.answers = [status]
     state, reason, items = run(stage)
     assert (state, items) == (DeliveryState.WAITING, [ItemState.WAITING, ItemState.WAITING])
-    assert reason.startswith("pacs did not take the SEG: ")
+    assert reason.startswith("pacs did not take the SEG: " if status else "pacs went away")
     assert wire.sent == ["9.1"]
     (_, then, attempt) = stage.deliveries.retried[0]
     assert at(13) < then <= at(14)
@@ -129,6 +130,13 @@ def test_a_failed_association_is_tried_again_unless_it_is_final(
     assert run(stage)[:1] == (state,)
     assert stage.deliveries.delivery is not None
     assert str(error) in stage.deliveries.delivery.reason
+
+
+def test_an_instance_for_which_no_context_was_accepted_is_refused(stage: Stage, wire: Wire) -> None:
+    wire.answers = [0x0000, ContextRefused("pacs does not accept Comprehensive 3D SR.", sop_instance_uid="9.2")]
+    state, reason, items = run(stage)
+    assert (state, items) == (DeliveryState.FAILED, [ItemState.ACCEPTED, ItemState.REFUSED])
+    assert reason == "pacs does not accept Comprehensive 3D SR. Trying again would not help."
 
 
 def test_the_last_attempt_ends_in_failure_with_its_cause(stage: Stage, wire: Wire) -> None:
