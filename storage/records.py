@@ -222,6 +222,24 @@ class InstanceRecord:
 
 
 @dataclass(frozen=True)
+class VariantRecord:
+    """Other bytes under a kept SOP Instance UID."""
+
+    sop_instance_uid: str
+    sha256: str
+    transfer_syntax_uid: str
+    path: str
+    """Blob key of its Part 10 file in the side store."""
+    size: int
+    state: VariantState
+    reason: str
+    received_at: datetime
+    peer: str
+    calling_ae_title: str
+    host: str
+
+
+@dataclass(frozen=True)
 class Transition:
     """One change of state, as the ledger keeps it."""
 

@@ -1,0 +1,1 @@
+"""Decisions over facts alone: no clock, no chance, no wire, no disk."""

@@ -1,0 +1,152 @@
+"""When a study is complete, and how long its results settle. Pure: time is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from configs.peers import Peer
+from configs.settings import QuietSettings
+from storage.records import Sender, StudyRecord
+
+#: Seconds that results settle for a sender on this machine: it can take them back itself.
+LOCAL_SETTLE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """All that is known about a study when somebody asks whether it is complete."""
+
+    study: StudyRecord
+    senders: Sequence[Sender]
+    now: datetime
+    settings: QuietSettings
+    peers: Mapping[str, Peer]
+
+    def quiet_after_s(self, sender: Sender) -> float:
+        """Seconds without an instance after which this sender is done."""
+        return _quiet_after_s(self.peers.get(sender.peer), self.settings)
+
+    def since_s(self, moment: datetime) -> float:
+        """Seconds since a moment; negative where a clock went backwards."""
+        return (self.now - moment).total_seconds()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a study is complete, and why (or why not yet)."""
+
+    complete: bool
+    evidence: str
+    """`quiet`, `ceiling` or the kind of evidence; empty while the study gathers."""
+    reason: str
+    proven: bool = False
+    """The sender said so: results need not settle."""
+
+
+def verdict(
+    study: StudyRecord, senders: Sequence[Sender], now: datetime, settings: QuietSettings, peers: Mapping[str, Peer]
+) -> Verdict:
+    """Tell whether nothing more is to be expected of this study.
+
+    Parameters
+    ----------
+    senders
+        Everybody who brought inputs of the study, with whether each is active now.
+    peers
+        Peer list: a peer's `quiet_after_s` goes before `settings.after_s`.
+    """
+    gathering = Gathering(study, senders, now, settings, peers)
+    for rule in EVIDENCE:
+        found = rule(gathering)
+        if found is not None:
+            return found
+    return Verdict(complete=False, evidence="", reason=_still_waiting(gathering))
+
+
+def ceiling(gathering: Gathering) -> Verdict | None:
+    """Take the study as it stands after the longest time that gathering may last."""
+    at_most_s = gathering.settings.at_most_s
+    if gathering.since_s(gathering.study.gathering_since) < at_most_s:
+        return None
+    busy = [sender.peer for sender in gathering.senders if sender.active]
+    still = f" {_listed(busy)} had not stopped sending." if busy else ""
+    return Verdict(True, "ceiling", f"Taken as it stands after {_seconds(at_most_s)} of gathering.{still}")
+
+
+def quiet(gathering: Gathering) -> Verdict | None:
+    """Conclude from silence: every sender is inactive and has been quiet for its time."""
+    if any(sender.active for sender in gathering.senders) or _missing_s(gathering) > 0:
+        return None
+    since = _seconds(gathering.since_s(gathering.study.last_instance_at))
+    return Verdict(True, "quiet", f"No image for {since}, and nobody is sending this study.")
+
+
+#: Kinds of evidence, the first that speaks decides.
+EVIDENCE: tuple[Callable[[Gathering], Verdict | None], ...] = (ceiling, quiet)
+
+
+def may_be_due(study: StudyRecord, now: datetime, settings: QuietSettings, peers: Mapping[str, Peer]) -> bool:
+    """Tell cheaply whether asking for a verdict can lead to a decision: no sender is looked up."""
+    shortest_s = min([settings.after_s, *(peer.quiet_after_s for peer in peers.values() if peer.quiet_after_s)])
+    return (now - study.last_instance_at).total_seconds() >= shortest_s or (
+        now - study.gathering_since
+    ).total_seconds() >= settings.at_most_s
+
+
+def settle_until(
+    study: StudyRecord, senders: Sequence[Sender], peers: Mapping[str, Peer], *, settle_s: float, proven: bool
+) -> datetime:
+    """Tell until when results stay here, since no PACS can delete a superseded report.
+
+    Parameters
+    ----------
+    settle_s
+        For senders whose peer says nothing itself and is not on this machine.
+    proven
+        Completeness rests on evidence: nothing settles.
+    """
+    if proven:
+        return study.last_instance_at
+    waits = [_settle_s(peers.get(sender.peer), settle_s) for sender in senders] or [settle_s]
+    return study.last_instance_at + timedelta(seconds=max(waits))
+
+
+def _settle_s(peer: Peer | None, otherwise_s: float) -> float:
+    if peer is None:
+        return otherwise_s
+    if peer.settle_s is not None:
+        return peer.settle_s
+    return min(LOCAL_SETTLE_S, otherwise_s) if peer.is_local else otherwise_s
+
+
+def _quiet_after_s(peer: Peer | None, settings: QuietSettings) -> float:
+    return peer.quiet_after_s if peer is not None and peer.quiet_after_s is not None else settings.after_s
+
+
+def _missing_s(gathering: Gathering) -> float:
+    """Seconds of silence that are still missing; at most 0: none."""
+    missing = [
+        gathering.quiet_after_s(sender) - gathering.since_s(sender.last_instance_at) for sender in gathering.senders
+    ]
+    # The last instance counts also where its sender is not listed (yet): study and senders are read apart.
+    quickest_s = min((gathering.quiet_after_s(sender) for sender in gathering.senders), default=None)
+    after_s = gathering.settings.after_s if quickest_s is None else quickest_s
+    missing.append(after_s - gathering.since_s(gathering.study.last_instance_at))
+    return max(missing)
+
+
+def _still_waiting(gathering: Gathering) -> str:
+    busy = [sender.peer for sender in gathering.senders if sender.active]
+    if busy:
+        return f"Waiting: {_listed(busy)} may still be sending."
+    return f"Waiting for {_seconds(_missing_s(gathering))} more without an image."
+
+
+def _listed(peers: Sequence[str]) -> str:
+    return ", ".join(sorted({peer or "a sender without a name" for peer in peers}))
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.0f} s" if value >= 10 else f"{value:.1f} s"

@@ -1,0 +1,123 @@
+"""What follows once a study is complete: its decision, with one job for each engine that a rule asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from configs.peers import Peer
+from configs.routes import Route
+from dicom_node.routing.completion import Verdict, settle_until
+from dicom_node.routing.destinations import kept_only, resolve
+from dicom_node.routing.facts import StudyFacts
+from dicom_node.routing.identity import differing, quarantine_reason
+from dicom_node.routing.rules import Evaluation, Match, evaluate
+from storage.records import Decision, NewJob, StudyRecord, StudyState
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What the site has laid down."""
+
+    routes: Sequence[Route]
+    peers: Mapping[str, Peer]
+    engines: Collection[str]
+    """Names of engines that are installed and enabled."""
+    settle_s: float
+    """Seconds that results settle where the sender's peer says nothing itself."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A decision, and where it takes the study."""
+
+    decision: Decision
+    to: StudyState
+    reason: str
+
+
+def plan(
+    study: StudyRecord,
+    verdict: Verdict,
+    facts: StudyFacts,
+    patients: Sequence[tuple[str, ...]],
+    ruling: Ruling,
+    *,
+    decided_at: datetime,
+) -> Plan:
+    """Decide what becomes of a complete study.
+
+    Parameters
+    ----------
+    patients
+        Distinct patient keys of the study's inputs.
+    decided_at
+        Inputs received until then are those of this decision.
+    """
+    different = differing(patients)
+    evaluation = Evaluation((), ()) if different else evaluate(ruling.routes, facts)
+    drafts = [_job(match, study, verdict, facts, ruling) for match in evaluation.matches]
+    notes = {job.route: note for job, note in drafts if note}
+    decision = Decision(
+        study_instance_uid=study.study_instance_uid,
+        decision_number=study.decision_number + 1,
+        input_version=study.input_version,
+        evidence=verdict.evidence,
+        reason=verdict.reason,
+        decided_at=decided_at,
+        routes=tuple(
+            replace(outcome, reason=" ".join(filter(None, (outcome.reason, notes.get(outcome.route)))))
+            for outcome in evaluation.outcomes
+        ),
+        jobs=tuple(job for job, _ in drafts),
+    )
+    if different:
+        return Plan(decision, StudyState.QUARANTINED, quarantine_reason(different))
+    return _outcome(decision, list(notes.values()))
+
+
+def _job(match: Match, study: StudyRecord, verdict: Verdict, facts: StudyFacts, ruling: Ruling) -> tuple[NewJob, str]:
+    """Draft one job, and say what its destinations lack."""
+    route = match.route
+    destinations = resolve(route.deliver_to, facts.senders, ruling.peers)
+    job = NewJob(
+        engine=route.engine,
+        route=route.name,
+        task=route.task,
+        series_instance_uids=match.series_instance_uids,
+        selection=route.series,
+        deliver_to=destinations.names,
+        deliver_refusals=route.deliver_refusals,
+        settle_until=settle_until(study, facts.senders, ruling.peers, settle_s=ruling.settle_s, proven=verdict.proven),
+        waiting_for_engine=route.engine not in ruling.engines,
+    )
+    return job, kept_only(destinations.without_deliver, ruling.peers)
+
+
+def _outcome(decision: Decision, notes: Sequence[str]) -> Plan:
+    running = [job for job in decision.jobs if not job.waiting_for_engine]
+    waiting = [job for job in decision.jobs if job.waiting_for_engine]
+    waits = " ".join(
+        f'Rule "{job.route}" asks for {job.engine}, which is not installed or not enabled; '
+        "once it is: dicom-node rerun --waiting."
+        for job in waiting
+    )
+    if running:
+        said = ", ".join(f'{job.engine} by rule "{job.route}"' for job in running)
+        return Plan(
+            decision, StudyState.ANALYSING, _sentences(decision.reason, f"Being analysed: {said}.", waits, *notes)
+        )
+    if waiting:
+        return Plan(decision, StudyState.WAITING_FOR_ENGINE, _sentences(waits, *notes))
+    return Plan(decision, StudyState.UNMATCHED, _unmatched(decision))
+
+
+def _unmatched(decision: Decision) -> str:
+    if not decision.routes:
+        return "No rule matched: routes.yaml has no rule."
+    return f"No rule matched. {' '.join(f'{outcome.route}: {outcome.reason}' for outcome in decision.routes)}"
+
+
+def _sentences(*parts: str) -> str:
+    return " ".join(dict.fromkeys(part for part in parts if part))

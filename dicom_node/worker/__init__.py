@@ -1,0 +1,1 @@
+"""Stories told in order: what workers and couriers do with studies, results and deliveries."""

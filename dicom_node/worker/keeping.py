@@ -1,0 +1,145 @@
+"""From stored findings to kept result objects: built once, kept as they are, never built again."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dicom_node.worker.parts import WorkerParts
+from dicom_node.worker.revisions import RunFacts, revision_reason
+from dicom_node.worker.sources import headers_of
+from inference.findings import Findings
+from inference.findings_codec import decode_findings
+from inference.results.build import build_results, encode
+from inference.results.result import Result
+from inference.results.run import CANONICAL_FORM, Predecessor, Run
+from storage.errors import NotKept
+from storage.records import FindingsRecord, Origin, OriginKind, Outcome, ResultRecord
+
+log = logging.getLogger(__name__)
+
+#: Sending order, and the order of keeping: an SR never stands here before the SEG that it names.
+_ORDER = {"seg": 0, "sr": 1}
+
+
+class ResultDiffers(RuntimeError):
+    """A result was built again with other bytes than it is kept with: our bug; the kept one stays."""
+
+
+@dataclass(frozen=True)
+class KeptSet:
+    """The kept results of one run, in one form."""
+
+    run_key: str
+    form: str
+    items: tuple[tuple[str, str], ...]
+    """(SOP Instance UID, kind) in sending order."""
+    refusal: str
+    """Why nothing was analysed; empty: it was."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether the engine declined."""
+        return bool(self.refusal)
+
+
+def keep_results(record: FindingsRecord, node: WorkerParts) -> KeptSet:
+    """Keep the results of a run; those that are kept already stay as they are.
+
+    Raises
+    ------
+    ResultDiffers
+        Part of the set is kept, and building it again gave other bytes.
+    UnusableAnswer
+        The findings cannot be encoded as correct objects.
+    """
+    findings, used = decode_findings(record.content)
+    known = [result for result in node.results.of_run(record.run_key) if result.form == CANONICAL_FORM]
+    if not known or not all(_is_kept(result.sop_instance_uid, node) for result in known):
+        known = _build_and_keep(record, findings, used, node)
+    items = sorted(((result.sop_instance_uid, result.kind) for result in known), key=lambda item: _ORDER[item[1]])
+    return KeptSet(record.run_key, CANONICAL_FORM, tuple(items), findings.refusal or "")
+
+
+def _build_and_keep(
+    record: FindingsRecord, findings: Findings, used: Sequence[str], node: WorkerParts
+) -> list[ResultRecord]:
+    evidence = headers_of(node.blobs, [node.index.instance(uid) for uid in used])
+    results = build_results(findings, evidence, run_of(record, node), node.identity)
+    records = [_record_of(result, record, refused=findings.refusal is not None) for result in results]
+    # Reserved first: from here on the node knows these UIDs as its own, whoever sends them back.
+    node.results.reserve(records)
+    for result in sorted(results, key=lambda result: _ORDER[result.kind]):
+        kept = node.intake.receive(io.BytesIO(encode(result)), Origin(kind=OriginKind.OURS))
+        if kept.outcome is Outcome.SET_ASIDE:
+            log.error(
+                "a result built again has other bytes than the kept one",
+                extra={"action": "result_differs", "sop_instance_uid": kept.sop_instance_uid},
+            )
+            raise ResultDiffers(f"{kept.sop_instance_uid} is kept with other bytes than were built now")
+        log.info("result kept", extra={"action": "result_kept", "sop_instance_uid": kept.sop_instance_uid})
+    return records
+
+
+def run_of(record: FindingsRecord, node: WorkerParts) -> Run:
+    """Tell what result objects say about how they came to be."""
+    facts = RunFacts.from_json(record.facts)
+    before = _last_published(record, node)
+    series = node.index.series_of(record.study_instance_uid)
+    return Run(
+        run_key=record.run_key,
+        study_instance_uid=record.study_instance_uid,
+        engine=facts.engine,
+        task=record.task,
+        revision=record.revision,
+        analysed_at=record.analysed_at,
+        timezone=node.timezone,
+        predecessor=before[1] if before else None,
+        revision_reason=revision_reason(facts, RunFacts.from_json(before[0].facts)) if before else "",
+        used_series_numbers={
+            one.series_number for one in series if one.number_of_inputs and one.series_number is not None
+        },
+    )
+
+
+def _last_published(record: FindingsRecord, node: WorkerParts) -> tuple[FindingsRecord, Predecessor] | None:
+    """Find the latest earlier revision whose SR is kept: one that never got so far cannot be referred to."""
+    before = node.findings.predecessor(record)
+    while before is not None:
+        for result in node.results.of_run(before.run_key):
+            if result.kind == "sr" and result.form == CANONICAL_FORM and _is_kept(result.sop_instance_uid, node):
+                return before, Predecessor(
+                    sop_class_uid=result.sop_class_uid,
+                    sop_instance_uid=result.sop_instance_uid,
+                    series_instance_uid=result.series_instance_uid,
+                    analysed_at=before.analysed_at,
+                )
+        before = node.findings.predecessor(before)
+    return None
+
+
+def _record_of(result: Result, record: FindingsRecord, *, refused: bool) -> ResultRecord:
+    dataset = result.dataset
+    return ResultRecord(
+        run_key=record.run_key,
+        form=result.form,
+        kind=result.kind,
+        study_instance_uid=record.study_instance_uid,
+        series_instance_uid=str(dataset.SeriesInstanceUID),
+        sop_instance_uid=str(dataset.SOPInstanceUID),
+        sop_class_uid=str(dataset.SOPClassUID),
+        engine=record.engine,
+        revision=record.revision,
+        refusal=refused,
+        current=True,
+    )
+
+
+def _is_kept(sop_instance_uid: str, node: WorkerParts) -> bool:
+    try:
+        node.index.instance(sop_instance_uid)
+    except NotKept:
+        return False
+    return True

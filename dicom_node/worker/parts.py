@@ -1,0 +1,65 @@
+"""What workers and couriers work with, put together by `main`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from configs.peers import Peer
+from configs.routes import Route
+from configs.settings import DeliverySettings, DimseSettings, QuietSettings
+from inference.engines.protocol import Engine
+from inference.results.run import NodeIdentity
+from storage.blobs import BlobStore
+from storage.database import Database
+from storage.deliveries import Deliveries
+from storage.findings_store import FindingsStore
+from storage.index import Index
+from storage.intake import Intake
+from storage.job_book import JobBook
+from storage.jobs import Queue
+from storage.results import ResultBook
+from storage.variants import Variants
+
+
+@dataclass(frozen=True)
+class WorkerParts:
+    """What the story of a study needs."""
+
+    index: Index
+    blobs: BlobStore
+    intake: Intake
+    job_book: JobBook
+    findings: FindingsStore
+    results: ResultBook
+    deliveries: Deliveries
+    engines: Mapping[str, Engine]
+    """Engines that run here, by the names that routes use."""
+    peers: Mapping[str, Peer]
+    """The peer list as it stands now."""
+    identity: NodeIdentity
+    timezone: str
+    """Zone of times in results whose sources name none."""
+    now: Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class CourierParts:
+    """What the completion watch and deliveries need."""
+
+    database: Database
+    queue: Queue
+    index: Index
+    blobs: BlobStore
+    deliveries: Deliveries
+    variants: Variants
+    peers: Mapping[str, Peer]
+    """The peer list as it stands now."""
+    routes: Sequence[Route]
+    engines: Collection[str]
+    """Names of engines that are installed and enabled."""
+    quiet: QuietSettings
+    delivery: DeliverySettings
+    dimse: DimseSettings
+    now: Callable[[], datetime]

@@ -1,0 +1,130 @@
+"""The courier's watch: sees studies become complete, and decides what follows."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from pydicom import Dataset
+
+from dicom_node.routing.completion import may_be_due, verdict
+from dicom_node.routing.facts import SeriesFacts, StudyFacts
+from dicom_node.routing.plan import Ruling, plan
+from dicom_node.worker.parts import CourierParts
+from dicom_node.worker.sources import by_series, headers_of
+from dicom_node.worker.turns import Turns
+from dicom_node.worker.variants import class_variant
+from storage.decisions import take
+from storage.errors import UnreadableInstance
+from storage.records import InstanceRecord, Sender, StudyRecord
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks; it adds to the time from the last image to the job's start.
+EVERY_S = 0.2
+#: Variants classed in one tick: completion goes first.
+_VARIANTS_AT_ONCE = 10
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What one look came to."""
+
+    decided: int = 0
+    classed: int = 0
+    failed: int = 0
+    """Studies and variants that raised an error or sit out after one."""
+
+
+class CourierWatch:
+    """Looks at gathering studies and unclassed variants, again and again."""
+
+    def __init__(self, parts: CourierParts) -> None:
+        self._parts = parts
+        self._studies = Turns("decision_failed")
+        self._variants = Turns("variant_failed")
+        self._looks = Turns("watch_failed")
+
+    def run(self, stop: threading.Event, *, every_s: float = EVERY_S) -> None:
+        """Look until told to stop. What is not decided when it stops is decided after the next start."""
+        while not stop.wait(every_s):
+            self._looks.take("tick", self._parts.now(), self._look)
+
+    def tick(self, now: datetime) -> Tick:
+        """Decide on every study that is complete now, and class what was set aside."""
+        studies = [
+            self._studies.take(study.study_instance_uid, now, partial(self._decide, study, now))
+            for study in self._parts.index.gathering()
+            if may_be_due(study, now, self._parts.quiet, self._parts.peers)
+        ]
+        variants = [
+            self._variants.take(
+                f"{variant.sop_instance_uid} {variant.sha256}",
+                now,
+                partial(class_variant, variant, self._parts),
+            )
+            for variant in self._parts.variants.unclassed(limit=_VARIANTS_AT_ONCE)
+        ]
+        return Tick(studies.count(True), variants.count(True), studies.count(None) + variants.count(None))
+
+    def _look(self) -> bool:
+        self.tick(self._parts.now())
+        return True
+
+    def _decide(self, study: StudyRecord, now: datetime) -> bool:
+        """Decide on one study; tell whether a decision was taken."""
+        parts, uid = self._parts, study.study_instance_uid
+        senders = parts.index.senders_of(uid, now=now, idle_after_s=parts.quiet.sender_idle_after_s)
+        said = verdict(study, senders, now, parts.quiet, parts.peers)
+        if not said.complete:
+            return False
+        inputs = parts.index.inputs_of(uid)
+        facts = facts_of(uid, senders, inputs, parts)
+        # One that came since `now` is an input of this decision too, or the study has changed and none is taken.
+        decided_at = max([now, *(instance.received_at for instance in inputs)])
+        ruling = Ruling(parts.routes, parts.peers, parts.engines, parts.delivery.settle_s)
+        planned = plan(study, said, facts, parts.index.patients_of(uid), ruling, decided_at=decided_at)
+        taken = take(parts.database, parts.queue, planned.decision, to=planned.to, reason=planned.reason)
+        if taken:  # else an instance came meanwhile: the study goes on gathering
+            log.info(
+                "study decided",
+                extra={
+                    "action": "study_decided",
+                    "study_instance_uid": uid,
+                    "decision_number": planned.decision.decision_number,
+                    "evidence": said.evidence,
+                    "state": planned.to.value,
+                    "jobs": len(planned.decision.jobs),
+                },
+            )
+        return taken
+
+
+def facts_of(
+    study_instance_uid: str, senders: Sequence[Sender], inputs: Sequence[InstanceRecord], parts: CourierParts
+) -> StudyFacts:
+    """Read what rules look at: the header of the first input of every series."""
+    return StudyFacts(
+        study_instance_uid,
+        senders,
+        tuple(SeriesFacts(uid, _header(group[0], parts)) for uid, group in by_series(inputs).items()),
+    )
+
+
+def _header(instance: InstanceRecord, parts: CourierParts) -> Dataset | None:
+    try:
+        return headers_of(parts.blobs, [instance])[0]
+    except UnreadableInstance as error:
+        log.warning(
+            "header of a kept instance cannot be read",
+            extra={
+                "action": "header_unreadable",
+                "sop_instance_uid": instance.sop_instance_uid,
+                "error": error.code,
+            },
+        )
+        return None

@@ -1,0 +1,344 @@
+"""The way of a study over real parts: one door, index, queue's tables, builder of results, ledger; a made-up engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from typing import Any
+
+import pytest
+from pydicom import Dataset, dcmread
+
+from configs.peers import Peer
+from configs.routes import Route
+from configs.settings import DeliverySettings, DimseSettings, QuietSettings
+from dicom_node.scu.store import Outgoing
+from dicom_node.worker.analyse import analyse, infer
+from dicom_node.worker.deliver import deliver
+from dicom_node.worker.parts import CourierParts, WorkerParts
+from dicom_node.worker.watch import CourierWatch, Tick
+from inference.findings import Findings
+from inference.results.text import report_text
+from storage.blobs import LocalBlobs
+from storage.database import Database
+from storage.decisions import decisions_of
+from storage.deliveries import Deliveries
+from storage.findings_store import FindingsStore
+from storage.index import Index
+from storage.intake import Intake
+from storage.job_book import JobBook
+from storage.jobs import Queue, prepare_queue
+from storage.records import (
+    DeliveryState,
+    InstanceRole,
+    JobState,
+    Kept,
+    Origin,
+    OriginKind,
+    Outcome,
+    StudyState,
+    VariantState,
+)
+from storage.results import ResultBook
+from storage.variants import Variants
+from tests.builders.ct import encode, make_ct_instance, make_ct_series, uid
+from tests.builders.findings import NODE, engine, lungs
+from tests.builders.studies import make_peer, make_route
+
+STUDY = uid(1)
+CT1 = Origin(OriginKind.DIMSE, peer="ct1", calling_ae_title="CT1", called_ae_title="DICOMNODE", host="127.0.0.1")
+PACS = make_peer(ae_title="CT1", port=104, deliver={"by": "dimse"}, settle_s=7)
+
+
+def chest(first: int, last: int, **overrides: Any) -> list[Dataset]:
+    """Make the slices of one series from `first` to `last`, large enough for outlines."""
+    plane = {"Rows": 64, "Columns": 64, "PixelData": bytes(64 * 64 * 2)}
+    return [make_ct_instance(number, **{**plane, **overrides}) for number in range(first, last + 1)]
+
+
+class BlobEngine:
+    """Finds the same blobs in whatever it is given."""
+
+    description = engine()
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def analyse(self, volume: Any) -> Findings:
+        self.asked += 1
+        return lungs(volume.array.shape)
+
+
+class Node:
+    """A node of real parts whose clock is turned by hand."""
+
+    def __init__(self, database: Database, blobs: LocalBlobs, peers: dict[str, Peer], routes: Sequence[Route]) -> None:
+        self.database, self.blobs, self.peers = database, blobs, peers
+        self.queue = Queue(database)
+        self.intake = Intake(database, blobs, reserve_bytes=0, clock=lambda: self.at)
+        self.index = Index(database)
+        self.jobs = JobBook(database)
+        self.deliveries = Deliveries(database, self.queue)
+        self.results = ResultBook(database)
+        self.variants = Variants(database)
+        self.engine = BlobEngine()
+        self.at = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+        self.received: list[Dataset] = []
+        self.courier = CourierParts(
+            database=database,
+            queue=self.queue,
+            index=self.index,
+            blobs=blobs,
+            deliveries=self.deliveries,
+            variants=self.variants,
+            peers=peers,
+            routes=routes,
+            engines={"classical-lung"},
+            quiet=QuietSettings(),
+            delivery=DeliverySettings(),
+            dimse=DimseSettings(),
+            now=lambda: self.at,
+        )
+        self.worker = WorkerParts(
+            index=self.index,
+            blobs=blobs,
+            intake=self.intake,
+            job_book=self.jobs,
+            findings=FindingsStore(database, blobs),
+            results=self.results,
+            deliveries=self.deliveries,
+            engines={"classical-lung": self.engine},
+            peers=peers,
+            identity=NODE,
+            timezone="UTC",
+            now=lambda: self.at,
+        )
+        self.watch = CourierWatch(self.courier)
+
+    def later(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+    def send(self, datasets: Sequence[Dataset], origin: Origin = CT1) -> list[Kept]:
+        """Let a modality send, one instance each 10 ms."""
+        kept = []
+        for dataset in datasets:
+            self.later(0.01)
+            kept.append(self.intake.receive(BytesIO(encode(dataset)), origin))
+        return kept
+
+    def tick(self) -> Tick:
+        return self.watch.tick(self.at)
+
+    def work(self) -> list[str]:
+        """Do what the engine queue would do."""
+        queued = self.jobs.jobs([JobState.QUEUED, JobState.RUNNING])
+        for job in queued:
+            analyse(job.job_id, self.worker)
+        return [job.job_id for job in queued]
+
+    def hand_over(self) -> None:
+        """Do what the delivery queue would do."""
+        for delivery in self.deliveries.by_state([DeliveryState.WAITING]):
+            deliver(delivery.delivery_id, delivery.attempts + 1, self.courier)
+
+    def take(
+        self, _peer: Peer, *, items: Sequence[Outgoing], on_status: Callable[[Outgoing, int], None], **_: Any
+    ) -> None:
+        """Stand in for the SCU: the destination takes everything."""
+        for item in items:
+            with item.open() as file:
+                self.received.append(dcmread(BytesIO(file.read())))
+            on_status(item, 0x0000)
+
+    def close(self) -> None:
+        self.intake.close()
+        self.queue.close()
+
+
+@pytest.fixture
+def node(database: Database, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+    prepare_queue(database.url)
+    route = make_route({"all": [{"Modality": "CT"}, {"not": {"ImageType": {"has": "LOCALIZER"}}}]})
+    made = Node(database, blobs, {"ct1": PACS}, [route])
+    monkeypatch.setattr("dicom_node.worker.deliver.send", made.take)
+    yield made
+    made.close()
+
+
+def results_of(node: Node) -> list[tuple[str, int, bool]]:
+    return [(result.kind, result.revision, result.current) for result in node.results.of_study(STUDY)]
+
+
+def test_a_study_becomes_delivered_results_with_every_step_explained(node: Node) -> None:
+    node.send(chest(1, 12))
+    node.later(4.9)
+    assert node.tick() == Tick()
+    node.later(0.1)
+    assert node.tick() == Tick(decided=1)
+    assert node.index.study(STUDY).state is StudyState.ANALYSING
+    assert len(node.work()) == 1
+    node.hand_over()
+    study = node.index.study(STUDY)
+    assert study.state is StudyState.ANSWERED
+    assert "2 results kept, delivery to ct1 asked for." in study.reason
+    assert [str(received.Modality) for received in node.received] == ["SEG", "SR"]
+    assert {str(received.PatientName) for received in node.received} == {"Test^Quiet"}
+    (delivery,) = node.deliveries.of_study(STUDY)
+    assert (delivery.state, delivery.reason) == (DeliveryState.DELIVERED, "ct1 accepted SEG and SR.")
+    assert delivery.next_attempt_at == study.last_instance_at + timedelta(seconds=7)
+    (decision,) = decisions_of(node.database, STUDY)
+    assert (decision.evidence, decision.routes[0].reason) == ("quiet", "Matches 1 of 1 series.")
+
+
+def test_results_that_the_pacs_forwards_back_ten_times_lead_to_nothing_new(node: Node) -> None:
+    node.send(chest(1, 12))
+    node.later(5)
+    node.tick()
+    node.work()
+    node.hand_over()
+    before = results_of(node)
+    for _ in range(10):
+        outcomes = {kept.outcome for kept in node.send([*node.received, *chest(1, 12)])}
+        assert outcomes == {Outcome.ALREADY_KEPT}
+        node.later(6)
+        assert node.tick() == Tick()
+        assert node.work() == []
+    assert results_of(node) == before == [("seg", 1, True), ("sr", 1, True)]
+
+
+def test_late_images_lead_to_one_current_result_set_linked_to_the_earlier_one(node: Node) -> None:
+    node.send(chest(1, 12))
+    node.later(5)
+    node.tick()
+    node.work()
+    node.hand_over()
+    node.send(chest(13, 15))
+    assert node.index.study(STUDY).state is StudyState.GATHERING
+    node.later(5)
+    assert node.tick() == Tick(decided=1)
+    node.work()
+    node.hand_over()
+    assert results_of(node) == [("seg", 1, False), ("sr", 1, False), ("seg", 2, True), ("sr", 2, True)]
+    report = node.received[-1]
+    assert "3 images arrived later" in report_text(report)
+    before = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert before.ReferencedSOPInstanceUID == node.received[1].SOPInstanceUID
+    assert report.SeriesInstanceUID == node.received[1].SeriesInstanceUID
+    assert node.engine.asked == 2
+
+
+def test_a_worker_that_dies_after_inference_asks_the_engine_no_second_time(node: Node) -> None:
+    node.send(chest(1, 12))
+    node.later(5)
+    node.tick()
+    (job,) = node.jobs.jobs_of(STUDY)
+    infer(job.job_id, node.worker)
+    node.later(60)
+    node.work()
+    assert node.engine.asked == 1
+    assert results_of(node) == [("seg", 1, True), ("sr", 1, True)]
+
+
+def test_a_late_revision_supersedes_what_had_not_gone_out(node: Node) -> None:
+    node.send(chest(1, 12))
+    node.later(5)
+    node.tick()
+    node.work()
+    node.send(chest(13, 13))
+    node.later(5)
+    node.tick()
+    node.work()
+    node.hand_over()
+    assert [delivery.state for delivery in node.deliveries.of_study(STUDY)] == [
+        DeliveryState.SUPERSEDED,
+        DeliveryState.DELIVERED,
+    ]
+    assert len(node.received) == 2
+
+
+def test_a_series_with_a_gap_leaves_a_kept_refusal_that_goes_nowhere(node: Node) -> None:
+    node.send([instance for instance in chest(1, 12) if instance.InstanceNumber != 6])
+    node.later(5)
+    node.tick()
+    node.work()
+    node.hand_over()
+    study = node.index.study(STUDY)
+    assert study.state is StudyState.DECLINED
+    assert "Not analysed: " in study.reason
+    assert node.engine.asked == 0
+    assert results_of(node) == [("sr", 1, True)]
+    assert node.received == []
+
+
+def test_an_unmatched_study_says_why(node: Node) -> None:
+    node.send(make_ct_series(3, Modality="MR"))
+    node.later(5)
+    node.tick()
+    study = node.index.study(STUDY)
+    assert (study.state, study.reason) == (
+        StudyState.UNMATCHED,
+        "No rule matched. chest-ct: Modality is MR, the rule asks for CT.",
+    )
+
+
+def test_images_of_two_patients_are_set_apart_without_a_job(node: Node) -> None:
+    node.send([*make_ct_series(3), make_ct_instance(4, PatientID="TEST-2")])
+    node.later(5)
+    node.tick()
+    assert node.index.study(STUDY).state is StudyState.QUARANTINED
+    assert node.jobs.jobs_of(STUDY) == []
+
+
+def test_results_without_a_destination_are_kept_and_say_so(node: Node) -> None:
+    node.peers["ct1"] = make_peer()
+    node.send(chest(1, 12))
+    node.later(5)
+    node.tick()
+    node.work()
+    study = node.index.study(STUDY)
+    assert study.state is StudyState.ANSWERED
+    assert 'Kept here only: peer "ct1" has no deliver. Add one: dicom-node peers' in study.reason
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a second copy of an instance differs, and what that comes to."""
+
+    attributes: dict[str, Any]
+    state: VariantState
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Change({"InstitutionName": "Test Hospital"}, VariantState.NOTED),
+        Change({"PatientID": "TEST-2"}, VariantState.HELD),
+        Change({"PixelData": bytes(512)}, VariantState.CONFLICT),
+    ],
+)
+def test_other_bytes_under_a_kept_uid_are_classed_and_the_first_stays(node: Node, change: Change) -> None:
+    (first,) = node.send([make_ct_instance(1)])
+    (second,) = node.send([make_ct_instance(1, **change.attributes)])
+    assert second.outcome is Outcome.SET_ASIDE
+    assert node.tick() == Tick(classed=1)
+    (variant,) = node.variants.of(first.sop_instance_uid)
+    assert variant.state is change.state
+    assert node.index.instance(first.sop_instance_uid).path == first.path
+    assert node.index.instance(first.sop_instance_uid).role is InstanceRole.INPUT
+    assert node.tick() == Tick()
+
+
+def test_a_job_that_a_later_decision_replaced_is_over(node: Node) -> None:
+    node.send(chest(1, 12))
+    node.later(5)
+    node.tick()
+    (job,) = node.jobs.jobs_of(STUDY)
+    node.send(chest(13, 13))
+    node.later(5)
+    node.tick()
+    analyse(job.job_id, node.worker)
+    assert [one.state for one in node.jobs.jobs_of(STUDY)] == [JobState.SUPERSEDED, JobState.QUEUED]
+    assert node.engine.asked == 0
+    assert replace(job, state=JobState.SUPERSEDED).job_id.endswith(":1:classical-lung")

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from configs.peers import Peer
+from configs.settings import QuietSettings
+from dicom_node.routing.completion import Verdict, may_be_due, settle_until, verdict
+from storage.records import Sender
+from tests.builders.studies import at, make_peer, make_sender, make_study
+
+QUIET = QuietSettings(after_s=5.0, sender_idle_after_s=2.0, at_most_s=100.0)
+PEERS = {"ct1": make_peer(), "slow": make_peer(quiet_after_s=20), "quick": make_peer(quiet_after_s=1)}
+
+
+@pytest.mark.parametrize(
+    ("now", "senders", "evidence", "reason"),
+    [
+        (4.9, [make_sender()], "", "Waiting for 0.1 s more without an image."),
+        (5.0, [make_sender()], "quiet", "No image for 5.0 s, and nobody is sending this study."),
+        (50.0, [make_sender(active=True)], "", "Waiting: ct1 may still be sending."),
+        (19.0, [make_sender("slow")], "", "Waiting for 1.0 s more without an image."),
+        (20.0, [make_sender("slow")], "quiet", "No image for 20 s, and nobody is sending this study."),
+        (1.0, [make_sender("quick")], "quiet", "No image for 1.0 s, and nobody is sending this study."),
+        (12.0, [make_sender("quick"), make_sender("slow")], "", "Waiting for 8.0 s more without an image."),
+        (6.0, [make_sender("unlisted")], "quiet", "No image for 6.0 s, and nobody is sending this study."),
+        (6.0, [], "quiet", "No image for 6.0 s, and nobody is sending this study."),
+        (4.0, [], "", "Waiting for 1.0 s more without an image."),
+        (-3.0, [make_sender()], "", "Waiting for 8.0 s more without an image."),
+        (99.9, [make_sender(active=True)], "", "Waiting: ct1 may still be sending."),
+        (
+            100.0,
+            [make_sender(active=True)],
+            "ceiling",
+            "Taken as it stands after 100 s of gathering. ct1 had not stopped sending.",
+        ),
+    ],
+)
+def test_verdict_by_silence_activity_and_ceiling(now: float, senders: list[Sender], evidence: str, reason: str) -> None:
+    said = verdict(make_study(), senders, at(now), QUIET, PEERS)
+    assert said == Verdict(complete=bool(evidence), evidence=evidence, reason=reason)
+
+
+def test_ceiling_counts_from_the_first_instance_since_the_last_decision() -> None:
+    study = make_study(gathering_since=at(60), last_instance_at=at(159))
+    active = [make_sender(last=159, active=True)]
+    assert not verdict(study, active, at(159), QUIET, PEERS).complete
+    assert verdict(study, active, at(160), QUIET, PEERS).evidence == "ceiling"
+
+
+@dataclass
+class World:
+    """What truly happened, in ms, kept without the rule's own notions: arrivals, and when who was busy."""
+
+    arrivals: list[tuple[int, str]] = field(default_factory=list)
+    busy: list[tuple[int, int, str]] = field(default_factory=list)
+
+    def premature(self, now: int) -> bool:
+        """Somebody was sending, or had not been silent for its time."""
+        return any(start <= now < end for start, end, _ in self.busy) or any(
+            moment <= now < moment + SILENCE_MS[peer] for moment, peer in self.arrivals
+        )
+
+    def last(self, now: int) -> int:
+        return max(moment for moment, _ in self.arrivals if moment <= now)
+
+    def senders(self, now: int) -> list[Sender]:
+        found = []
+        for name in sorted({peer for moment, peer in self.arrivals if moment <= now}):
+            last = max(moment for moment, peer in self.arrivals if peer == name and moment <= now)
+            active = any(start <= now < end for start, end, peer in self.busy if peer == name)
+            found.append(make_sender(name, last=last / 1000, active=active))
+        return found
+
+
+SILENCE_MS = {"ct1": 5_000, "slow": 20_000, "quick": 1_000}
+
+
+def make_world(seed: int) -> World:
+    """Let each peer send several bursts over associations that may stay open long after them."""
+    chance = random.Random(seed)  # noqa: S311 (a schedule, no secret)
+    world = World()
+    for name in SILENCE_MS:
+        moment = chance.randrange(10_000)
+        for _ in range(chance.randrange(4)):
+            start = moment
+            for _ in range(chance.randrange(1, 6)):
+                world.arrivals.append((moment, name))
+                moment += chance.choice([10, 300, 1_900, 4_900, 6_000])
+            # Activity covers the arrivals at least; an idle association counts no longer than its last traffic.
+            world.busy.append((start, moment + chance.choice([0, 2_000, 30_000]), name))
+            moment += chance.choice([500, 6_000, 25_000, 60_000])
+    return world
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(min_value=0, max_value=2**32))
+def test_never_premature_and_always_decided_by_the_ceiling(seed: int) -> None:
+    world = make_world(seed)
+    if not world.arrivals:
+        return
+    first = now = min(world.arrivals)[0]
+    while True:
+        study = make_study(gathering_since=at(first / 1000), last_instance_at=at(world.last(now) / 1000))
+        said = verdict(study, world.senders(now), at(now / 1000), QUIET, PEERS)
+        if said.complete:
+            assert may_be_due(study, at(now / 1000), QUIET, PEERS)
+            assert (said.evidence == "ceiling") == (now - first >= 100_000)
+            assert said.evidence == "ceiling" or not world.premature(now)
+            return
+        # Nothing is put off without need: silence of everybody for its time is enough.
+        assert world.premature(now)
+        assert now - first < 100_000
+        now += 250
+
+
+@pytest.mark.parametrize(
+    ("peers", "senders", "proven", "seconds"),
+    [
+        ({"ct1": make_peer()}, [make_sender()], False, 60),
+        ({"ct1": make_peer(settle_s=7)}, [make_sender()], False, 7),
+        ({"ct1": make_peer(settle_s=0)}, [make_sender()], False, 0),
+        ({"ct1": make_peer(host="127.0.0.1")}, [make_sender()], False, 5),
+        ({"ct1": make_peer(host="127.0.0.1", settle_s=9)}, [make_sender()], False, 9),
+        ({"ct1": make_peer(settle_s=7), "b": make_peer(settle_s=8)}, [make_sender(), make_sender("b")], False, 8),
+        ({}, [make_sender("gone")], False, 60),
+        ({}, [], False, 60),
+        ({"ct1": make_peer()}, [make_sender()], True, 0),
+    ],
+)
+def test_results_settle_as_long_as_the_slowest_sender_asks(
+    peers: dict[str, Peer], senders: list[Sender], proven: bool, seconds: float
+) -> None:
+    study = make_study(last_instance_at=at(30))
+    assert settle_until(study, senders, peers, settle_s=60.0, proven=proven) == at(30 + seconds)
+
+
+def test_a_study_that_cannot_be_due_costs_no_look_at_its_senders() -> None:
+    assert not may_be_due(make_study(), at(0.9), QUIET, PEERS)
+    assert may_be_due(make_study(), at(1.0), QUIET, PEERS)
+    assert may_be_due(make_study(last_instance_at=at(99.9)), at(100.0), QUIET, PEERS)

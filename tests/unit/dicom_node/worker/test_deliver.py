@@ -1,0 +1,187 @@
+# ruff: noqa: ARG002 (stand-ins have the signatures of what they stand in for)
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from configs.errors import NodeError
+from configs.peers import Peer
+from dicom_node.errors import AssociationRejected, ContextRefused, PeerUnreachable
+from dicom_node.scu.store import Outgoing
+from dicom_node.worker.deliver import deliver
+from storage.records import DeliveryState, ItemState
+from tests.builders.stage import Stage, make_delivery, make_input
+from tests.builders.studies import at, make_peer
+
+PACS = {"ae_title": "PACS", "port": 104, "deliver": {"by": "dimse"}}
+
+
+class Wire:
+    """Stands in for the SCU: answers in order, and remembers what was sent."""
+
+    def __init__(self) -> None:
+        self.answers: list[int | NodeError | None] = []
+        self.sent: list[str] = []
+        self.calling: list[str] = []
+
+    def send(
+        self,
+        peer: Peer,
+        *,
+        calling_ae_title: str,
+        items: Sequence[Outgoing],
+        on_status: Callable[[Outgoing, int], None],
+        **timeouts: Any,
+    ) -> None:
+        self.calling.append(calling_ae_title)
+        for item in items:
+            answer = self.answers.pop(0) if self.answers else 0x0000
+            if isinstance(answer, NodeError):
+                raise answer
+            self.sent.append(item.sop_instance_uid)
+            if answer is None:
+                raise PeerUnreachable("pacs went away before it answered for an instance.")
+            on_status(item, answer)
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
+    made = Wire()
+    monkeypatch.setattr("dicom_node.worker.deliver.send", made.send)
+    return made
+
+
+@pytest.fixture
+def stage(stage: Stage) -> Stage:
+    stage.keep(*[make_input(number, series="9", sop_instance_uid=f"9.{number}") for number in (1, 2)])
+    stage.peers = {"pacs": make_peer(**PACS)}
+    stage.deliveries.delivery = make_delivery("seg", "sr")
+    return stage
+
+
+def run(stage: Stage, attempt: int = 1) -> tuple[DeliveryState, str, list[ItemState]]:
+    deliver("key:binary+comprehensive-3d:pacs", attempt, stage.courier)
+    delivery = stage.deliveries.delivery
+    assert delivery is not None
+    return delivery.state, delivery.reason, [item.state for item in delivery.items]
+
+
+def test_seg_goes_first_and_the_sr_after_it_was_accepted(stage: Stage, wire: Wire) -> None:
+    accepted = [ItemState.ACCEPTED, ItemState.ACCEPTED]
+    assert run(stage) == (DeliveryState.DELIVERED, "pacs accepted SEG and SR.", accepted)
+    assert wire.sent == ["9.1", "9.2"]
+
+
+@pytest.mark.parametrize("status", [0xA700, 0x0110, 0xFE00, None])
+def test_what_may_pass_is_tried_again_and_the_sr_stays_here(stage: Stage, wire: Wire, status: int | None) -> None:
+    wire.answers = [status]
+    state, reason, items = run(stage)
+    assert (state, items) == (DeliveryState.WAITING, [ItemState.WAITING, ItemState.WAITING])
+    assert reason.startswith("pacs did not take the SEG: " if status else "pacs went away")
+    assert wire.sent == ["9.1"]
+    (_, then, attempt) = stage.deliveries.retried[0]
+    assert at(13) < then <= at(14)
+    assert attempt == 1
+
+
+def test_the_next_attempt_sends_only_what_is_missing(stage: Stage, wire: Wire) -> None:
+    wire.answers = [0x0000, 0xA700]
+    run(stage)
+    assert run(stage, attempt=2)[0] is DeliveryState.DELIVERED
+    assert wire.sent == ["9.1", "9.2", "9.2"]
+
+
+@pytest.mark.parametrize("status", [0xA900, 0xC001, 0x0122, 0x0124])
+def test_a_permanent_refusal_is_not_repeated(stage: Stage, wire: Wire, status: int) -> None:
+    wire.answers = [status]
+    state, reason, items = run(stage)
+    assert (state, items[0]) == (DeliveryState.FAILED, ItemState.REFUSED)
+    assert f"0x{status:04X}" in reason
+    assert not stage.deliveries.retried
+    assert wire.sent == ["9.1"]
+
+
+def test_a_warning_is_accepted_and_said(stage: Stage, wire: Wire) -> None:
+    wire.answers = [0xB000, 0x0111]
+    state, reason, _ = run(stage)
+    assert state is DeliveryState.DELIVERED
+    assert reason == (
+        "pacs accepted SEG and SR. SEG: 0xB000 warning: the destination coerced attributes; "
+        "SR: 0x0111 the destination holds it already."
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (PeerUnreachable("pacs at 10.1.2.3:104 does not answer"), DeliveryState.WAITING),
+        (AssociationRejected("rejected", result=2, source=3, reason=1), DeliveryState.WAITING),
+        (AssociationRejected("calling AE title not known", result=1, source=1, reason=3), DeliveryState.FAILED),
+        (ContextRefused("pacs does not accept SEG"), DeliveryState.FAILED),
+    ],
+)
+def test_a_failed_association_is_tried_again_unless_it_is_final(
+    stage: Stage, wire: Wire, error: NodeError, state: DeliveryState
+) -> None:
+    wire.answers = [error]
+    assert run(stage)[:1] == (state,)
+    assert stage.deliveries.delivery is not None
+    assert str(error) in stage.deliveries.delivery.reason
+
+
+def test_an_instance_for_which_no_context_was_accepted_is_refused(stage: Stage, wire: Wire) -> None:
+    wire.answers = [0x0000, ContextRefused("pacs does not accept Comprehensive 3D SR.", sop_instance_uid="9.2")]
+    state, reason, items = run(stage)
+    assert (state, items) == (DeliveryState.FAILED, [ItemState.ACCEPTED, ItemState.REFUSED])
+    assert reason == "pacs does not accept Comprehensive 3D SR. Trying again would not help."
+
+
+def test_the_last_attempt_ends_in_failure_with_its_cause(stage: Stage, wire: Wire) -> None:
+    wire.answers = [PeerUnreachable("pacs does not answer")]
+    assert run(stage, attempt=3)[:2] == (DeliveryState.FAILED, "pacs does not answer. Given up after 3 attempts.")
+
+
+@pytest.mark.parametrize("peers", [{}, {"pacs": make_peer()}])
+def test_a_destination_that_is_none_any_more_fails_with_the_line_to_add(
+    stage: Stage, wire: Wire, peers: dict[str, Peer]
+) -> None:
+    stage.peers = peers
+    state, reason, _ = run(stage)
+    assert state is DeliveryState.FAILED
+    assert "dicom-node peers add pacs --ae" in reason
+    assert not wire.sent
+
+
+def test_a_peer_that_takes_no_seg_gets_no_report_that_names_one(stage: Stage, wire: Wire) -> None:
+    stage.peers = {"pacs": make_peer(**{**PACS, "deliver": {"by": "dimse", "send": ["sr"]}})}
+    state, reason, _ = run(stage)
+    assert state is DeliveryState.FAILED
+    assert "Add seg to deliver.send of pacs" in reason
+    assert not wire.sent
+
+
+def test_a_peer_that_takes_only_seg_gets_it_and_the_rest_is_named(stage: Stage, wire: Wire) -> None:
+    stage.peers = {"pacs": make_peer(**{**PACS, "deliver": {"by": "dimse", "send": ["seg"]}})}
+    assert run(stage)[:2] == (DeliveryState.DELIVERED, "pacs accepted SEG. Left out by its deliver.send: SR.")
+    assert wire.sent == ["9.1"]
+
+
+def test_we_call_as_the_peer_knows_us(stage: Stage, wire: Wire) -> None:
+    stage.peers = {"pacs": make_peer(**{**PACS, "answer_as": "AINODE"})}
+    run(stage)
+    assert set(wire.calling) == {"AINODE"}
+
+
+def test_a_superseded_delivery_does_nothing(stage: Stage, wire: Wire) -> None:
+    stage.deliveries.delivery = replace(make_delivery(), state=DeliveryState.SUPERSEDED)
+    assert run(stage)[0] is DeliveryState.SUPERSEDED
+    assert not wire.sent
+
+
+def test_a_result_that_is_not_kept_any_more_is_no_matter_of_trying_again(stage: Stage, wire: Wire) -> None:
+    stage.index.instances = {}
+    assert run(stage)[0] is DeliveryState.FAILED
+    assert not wire.sent

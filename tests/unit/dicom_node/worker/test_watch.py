@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+from pydicom.errors import InvalidDicomError
+
+from dicom_node.worker.turns import Turns
+from dicom_node.worker.watch import CourierWatch, Tick
+from storage.errors import IndexUnavailable
+from storage.records import StudyRecord, StudyState
+from tests.builders.stage import Stage, make_input
+from tests.builders.studies import at, make_peer, make_route, make_sender, make_study
+
+
+@pytest.fixture
+def stage(stage: Stage) -> Stage:
+    stage.keep(*[make_input(number) for number in (1, 2)])
+    stage.index.senders = [make_sender("ct1")]
+    stage.index.patients = [("TEST-1", "", "TEST^QUIET", "", "")]
+    stage.peers = {"ct1": make_peer(port=104, deliver={"by": "dimse"})}
+    stage.routes = [make_route({"Modality": "CT"})]
+    return stage
+
+
+def test_a_quiet_study_is_decided_once(stage: Stage) -> None:
+    watch = CourierWatch(stage.courier)
+    assert watch.tick(at(4.9)) == Tick()
+    assert watch.tick(at(5.0)) == Tick(decided=1)
+    assert watch.tick(at(5.2)) == Tick()
+    ((decision, to, reason),) = stage.decisions
+    assert to is StudyState.ANALYSING
+    assert reason.startswith("No image for 5.0 s")
+    assert decision.jobs[0].deliver_to == ("ct1",)
+
+
+def test_an_active_sender_holds_the_decision_up(stage: Stage) -> None:
+    stage.index.senders = [make_sender("ct1", active=True)]
+    assert CourierWatch(stage.courier).tick(at(50)) == Tick()
+
+
+def test_senders_are_not_looked_up_before_a_decision_can_fall(stage: Stage) -> None:
+    CourierWatch(stage.courier).tick(at(4))
+    assert stage.index.asked_for_senders == 0
+
+
+def test_an_instance_that_comes_in_between_undoes_the_decision(stage: Stage) -> None:
+    class Late(type(stage.index)):  # type: ignore[misc]
+        def patients_of(self, uid: str) -> list[tuple[str, ...]]:
+            self.study_record = replace(self.study_record, input_version=2, last_instance_at=at(5))
+            return super().patients_of(uid)  # type: ignore[no-any-return]
+
+    stage.index.__class__ = Late
+    watch = CourierWatch(stage.courier)
+    assert watch.tick(at(5)) == Tick()
+    assert not stage.decisions
+
+
+def test_an_instance_received_while_the_ceiling_falls_belongs_to_the_decision(stage: Stage) -> None:
+    stage.keep(make_input(3, received_at=at(100.5)))
+    CourierWatch(stage.courier).tick(at(100))
+    assert stage.decisions[0][0].decided_at == at(100.5)
+
+
+def test_a_study_that_fails_disturbs_no_other_and_sits_out(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, bad = make_study(), make_study(study_instance_uid="1.2.3")
+    asked: list[str] = []
+
+    def gathering() -> list[StudyRecord]:
+        return [bad] if stage.decisions else [bad, good]
+
+    def patients_of(uid: str) -> list[tuple[str, ...]]:
+        asked.append(uid)
+        if uid == "1.2.3":
+            raise IndexUnavailable()
+        return []
+
+    monkeypatch.setattr(stage.index, "gathering", gathering)
+    monkeypatch.setattr(stage.index, "patients_of", patients_of)
+    watch = CourierWatch(stage.courier)
+    assert watch.tick(at(5)) == Tick(decided=1, failed=1)
+    assert watch.tick(at(5.5)) == Tick(failed=1)
+    assert asked.count("1.2.3") == 1
+    watch.tick(at(6))
+    assert asked.count("1.2.3") == 2
+
+
+def test_images_of_two_patients_are_set_apart(stage: Stage) -> None:
+    stage.index.patients.append(("TEST-2", "", "TEST^QUIET", "", ""))
+    CourierWatch(stage.courier).tick(at(5))
+    assert stage.decisions[0][1] is StudyState.QUARANTINED
+    assert stage.decisions[0][0].jobs == ()
+
+
+def test_an_unreadable_header_does_not_hold_the_study_up(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(sources: object) -> None:
+        raise InvalidDicomError("no header")
+
+    monkeypatch.setattr("dicom_node.worker.sources.read_headers", unreadable)
+    CourierWatch(stage.courier).tick(at(5))
+    assert stage.decisions[0][1:] == (StudyState.UNMATCHED, "No rule matched. chest-ct: Modality is absent.")
+
+
+def test_the_watch_ends_when_told_to_and_survives_a_bad_look(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = threading.Event()
+    looks = 0
+
+    def gathering() -> list[StudyRecord]:
+        nonlocal looks
+        looks += 1
+        stage.second += 100
+        if looks == 3:
+            stop.set()
+        raise IndexUnavailable()
+
+    monkeypatch.setattr(stage.index, "gathering", gathering)
+    CourierWatch(stage.courier).run(stop, every_s=0.0)
+    assert looks == 3
+
+
+def test_a_subject_that_fails_again_waits_longer() -> None:
+    turns = Turns("test_failed")
+    tried: list[float] = []
+
+    def work(second: float) -> bool:
+        tried.append(second)
+        raise ValueError
+
+    for second in range(20):
+        turns.take("a", at(second), lambda second=second: work(float(second)))
+    assert tried == [0, 1, 3, 7, 15]
+
+
+def test_a_subject_that_succeeds_is_forgiven() -> None:
+    turns = Turns("test_failed")
+    turns.take("a", at(0), lambda: 1 / 0 > 0)
+    assert turns.take("a", at(1), lambda: True) is True
+    turns.take("a", at(2), lambda: 1 / 0 > 0)
+    assert turns.take("a", at(3), lambda: False) is False
