@@ -9,11 +9,8 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from configs.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from storage.errors import UnreadableInstance
-
-#: Who wrote the file: a UID derived from a name of ours (PS3.5 B.2), and a version name.
-IMPLEMENTATION_CLASS_UID = "2.25.297424917209306427466117803263441353170"
-IMPLEMENTATION_VERSION_NAME = "DICOM_NODE"
 
 _LONGEST_META = 1 << 16
 _LONG = (b"OB", b"OW", b"SQ", b"UN", b"UT", b"UC", b"UR")
@@ -49,6 +46,20 @@ def read_file_meta(file: BinaryIO) -> FileMeta:
     UnreadableInstance
         It is no DICOM file, or its File Meta is broken.
     """
+    values = pass_file_meta(file)
+    return FileMeta(*(_uid(values, element) for element in (0x0002, 0x0003, 0x0010)))
+
+
+def pass_file_meta(file: BinaryIO) -> dict[int, bytes]:
+    """Leave the file at the first byte of the data set; give the File Meta's values by element number.
+
+    The group length is not trusted: files in the field lack it or lie.
+
+    Raises
+    ------
+    UnreadableInstance
+        It is no DICOM file, or its File Meta is broken.
+    """
     if file.read(132)[128:] != b"DICM":
         raise UnreadableInstance("This is no DICOM file: the prefix is missing.")
     values: dict[int, bytes] = {}
@@ -58,7 +69,7 @@ def read_file_meta(file: BinaryIO) -> FileMeta:
         head = file.read(8)
         if len(head) < 8 or head[:2] != b"\x02\x00":
             file.seek(begin)
-            return FileMeta(*(_uid(values, element) for element in (0x0002, 0x0003, 0x0010)))
+            return values
         element = struct.unpack_from("<H", head, 2)[0]
         if head[4:6] in _LONG:
             length = struct.unpack("<I", _exactly(file, 4))[0]

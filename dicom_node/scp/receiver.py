@@ -27,11 +27,12 @@ from dicom_node.scp.connection import BoundedConnection, Bounds
 from dicom_node.scp.contexts import service_of, storage_outside_dictionary, supported_contexts
 from dicom_node.scp.hosts import HostNames, address_of
 from dicom_node.scp.pace import Pace
-from dicom_node.scp.ports import AssociationRows, Door
-from dicom_node.scp.register import OpenAssociation, Register, utc_now
+from dicom_node.scp.register import OpenAssociation, Register
 from dicom_node.scp.server import BoundedServer, listen
 from dicom_node.scp.status import INVALID_SOP_INSTANCE, SUCCESS
 from dicom_node.scp.store import StoreParts, handle_store
+from storage.associations import Associations
+from storage.intake import Intake, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +51,8 @@ class Receiver:
         settings: DimseSettings,
         *,
         peers: Mapping[str, Peer],
-        intake: Door,
-        associations: AssociationRows,
+        intake: Intake,
+        associations: Associations,
         names: HostNames | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:

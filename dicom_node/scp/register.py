@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from pynetdicom.association import Association
 
@@ -17,8 +17,9 @@ from dicom_node.network import printable_ae_title
 from dicom_node.rejections import TEMPORARY_CONGESTION
 from dicom_node.scp.admission import Caller, Refused, within_limits
 from dicom_node.scp.connection import BoundedConnection
-from dicom_node.scp.ports import AssociationRows
+from storage.associations import AssociationEnd, Associations
 from storage.errors import StorageError
+from storage.intake import utc_now
 from storage.records import Origin, OriginKind
 
 log = logging.getLogger(__name__)
@@ -27,11 +28,6 @@ log = logging.getLogger(__name__)
 _REFRESH_S = 0.5
 #: Distinct refused callers that are remembered between two refreshes; more are logged only.
 _MOST_REFUSED = 100
-
-
-def utc_now() -> datetime:
-    """Return the present time, aware, UTC."""
-    return datetime.now(UTC)
 
 
 @dataclass
@@ -43,7 +39,7 @@ class OpenAssociation:
     origin: Origin
     recorded: bool
     """Storage has a row of it: it may bring instances."""
-    end: str = "aborted"
+    end: AssociationEnd = "aborted"
     """What its end will be called, unless it is released: aborted or lost."""
     stores_waiting: int = 0
     """C-STORE requests received and not answered."""
@@ -71,12 +67,12 @@ class OpenAssociation:
 class Register:
     """Knows every open association; a thread of its own tells storage, at most twice a second, which had traffic."""
 
-    def __init__(self, rows: AssociationRows, *, receiver: str, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, rows: Associations, *, receiver: str, clock: Callable[[], datetime] = utc_now) -> None:
         self._rows = rows
         self._receiver = receiver
         self._clock = clock
         self._open: dict[Association, OpenAssociation] = {}
-        self._unclosed: list[tuple[str, str, datetime]] = []
+        self._unclosed: list[tuple[str, AssociationEnd, datetime]] = []
         self._refused: dict[tuple[str, str, str], tuple[str, datetime]] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -153,7 +149,7 @@ class Register:
         self._wake.set()
         return entry
 
-    def leave(self, association: Association, end: str) -> OpenAssociation | None:
+    def leave(self, association: Association, end: AssociationEnd) -> OpenAssociation | None:
         """Take note of an association's end; None: it was noted before."""
         with self._lock:
             entry = self._open.pop(association, None)
@@ -191,7 +187,7 @@ class Register:
         except StorageError as error:
             log.warning("traffic not recorded", extra={"action": "traffic_failed", "error": error.code})
 
-    def _close_row(self, association_id: str, end: str, at: datetime) -> None:
+    def _close_row(self, association_id: str, end: AssociationEnd, at: datetime) -> None:
         try:
             self._rows.closed(association_id, end, at)
         except StorageError as error:

@@ -17,10 +17,10 @@ from pynetdicom.presentation import PresentationContextTuple
 from configs.errors import NodeError
 from configs.peers import Peer
 from dicom_node.scp.pace import Pace
-from dicom_node.scp.ports import Door
 from dicom_node.scp.register import OpenAssociation, Register
 from dicom_node.scp.status import INVALID_SOP_INSTANCE, OUT_OF_RESOURCES, PROCESSING_FAILURE, SUCCESS, status_for
 from storage.errors import SopClassMismatch
+from storage.intake import Intake
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _UID = re.compile(r"\d+(\.\d+)*")
 class StoreParts:
     """What keeping an instance needs."""
 
-    intake: Door
+    intake: Intake
     register: Register
     peers: Mapping[str, Peer]
     pace: Pace

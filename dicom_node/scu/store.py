@@ -14,13 +14,11 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import UID
 from pynetdicom import build_context
 from pynetdicom.association import Association
-from pynetdicom.dsutils import create_file_meta, encode_file_meta
 
-from configs.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from configs.peers import Peer
 from dicom_node.errors import ContextRefused, PeerUnreachable
 from dicom_node.scu.association import DEFAULT_TIMEOUTS, Timeouts, associate, say
-from dicom_node.scu.part10 import to_data_set
+from storage.part10 import FileMeta, pass_file_meta, write_file_meta
 
 #: Source: PS3.8 9.3.2.2 (context IDs are the odd numbers of one byte).
 MOST_CONTEXTS = 128
@@ -162,17 +160,11 @@ def _store(association: Association, peer: Peer, item: Outgoing, instance: Path 
 
 def _spool(item: Outgoing, folder: Path) -> Path:
     """Write the instance where pynetdicom reads it: a whole File Meta Information, then the data set as it is kept."""
-    meta = create_file_meta(
-        sop_class_uid=UID(item.sop_class_uid),
-        sop_instance_uid=UID(item.sop_instance_uid),
-        transfer_syntax=UID(item.transfer_syntax_uid),
-        implementation_uid=UID(IMPLEMENTATION_CLASS_UID),
-        implementation_version=IMPLEMENTATION_VERSION_NAME,
-    )
+    meta = write_file_meta(FileMeta(item.sop_class_uid, item.sop_instance_uid, item.transfer_syntax_uid))
     path = folder / "instance.dcm"
     with item.open() as part10, path.open("wb") as spooled:
-        to_data_set(part10)
-        spooled.write(b"\0" * 128 + b"DICM" + encode_file_meta(meta))
+        pass_file_meta(part10)
+        spooled.write(meta)
         shutil.copyfileobj(part10, spooled, 1 << 20)
     return path
 

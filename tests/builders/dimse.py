@@ -1,9 +1,11 @@
-"""Parts and data for tests that talk DIMSE: a door that remembers, rows that remember, small instances."""
+"""Parts for tests that talk DIMSE: receivers that are up, doors and rows that remember, raw PDUs."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,63 +13,34 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pydicom import Dataset, dcmwrite
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
-from storage.records import InstanceRole, Kept, Origin, Outcome
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import build_context
+from pynetdicom.association import Association
 
 from configs.peers import Peer
 from configs.settings import DimseSettings
+from dicom_node.network import application_entity
 from dicom_node.scp.receiver import Receiver
 from dicom_node.scu.store import Outgoing
+from storage.records import InstanceRole, Kept, Origin, Outcome
+from tests.builders.ct import encode
 
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
-#: Anyone on this machine, as the shipped peer list has it.
-LOOPBACK = Peer.model_validate({"ae_title": "*", "from": ["127.0.0.0/8", "::1"], "accept": ["echo", "store"]})
+VERIFICATION = "1.2.840.10008.1.1"
+EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 
 
-def make_instance(**overrides: Any) -> Dataset:
-    """Make a small CT image of a synthetic patient."""
-    dataset = Dataset()
-    dataset.SOPClassUID = CT_IMAGE_STORAGE
-    dataset.SOPInstanceUID = generate_uid()
-    dataset.StudyInstanceUID = generate_uid()
-    dataset.SeriesInstanceUID = generate_uid()
-    dataset.PatientName = "Test^Quiet"
-    dataset.PatientID = "TEST-1"
-    dataset.Modality = "CT"
-    dataset.Rows = dataset.Columns = 32
-    dataset.BitsAllocated = dataset.BitsStored = 16
-    dataset.HighBit = 15
-    dataset.PixelRepresentation = 0
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.PixelData = bytes(range(256)) * 8
-    for name, value in overrides.items():
-        setattr(dataset, name, value)
-    return dataset
-
-
-def part10(dataset: Dataset, transfer_syntax_uid: str = ExplicitVRLittleEndian) -> bytes:
-    """Encode as a DICOM file."""
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = transfer_syntax_uid
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    stream = io.BytesIO()
-    dcmwrite(stream, dataset, enforce_file_format=True)
-    return stream.getvalue()
+def a_peer(**settings: Any) -> Peer:
+    """Make a peer; unless told otherwise, anyone on this machine, as the shipped list has it."""
+    return Peer.model_validate({"ae_title": "*", "from": ["127.0.0.0/8", "::1"]} | settings)
 
 
 def to_send(dataset: Dataset, transfer_syntax_uid: str = ExplicitVRLittleEndian) -> Outgoing:
     """Make an instance ready to be sent."""
-    encoded = part10(dataset, transfer_syntax_uid)
-    return Outgoing(
-        str(dataset.SOPInstanceUID),
-        str(dataset.SOPClassUID),
-        str(transfer_syntax_uid),
-        open=lambda: io.BytesIO(encoded),
-    )
+    encoded = encode(dataset, transfer_syntax_uid)
+    names = (str(dataset.SOPInstanceUID), str(dataset.SOPClassUID), str(transfer_syntax_uid))
+    return Outgoing(*names, open=lambda: io.BytesIO(encoded))
 
 
 @dataclass
@@ -128,25 +101,25 @@ class RememberingRows:
     lost_receivers: list[str] = field(default_factory=list)
     failure: Exception | None = None
 
-    def opened(self, association_id: str, receiver: str, origin: Origin, at: datetime) -> None:
+    def opened(self, association_id: str, _receiver: str, origin: Origin, _at: datetime) -> None:
         self._fail()
         self.open_rows[association_id] = origin
 
-    def traffic(self, association_ids: Iterable[str], at: datetime) -> None:
+    def traffic(self, association_ids: Iterable[str], _at: datetime) -> None:
         self._fail()
         self.traffic_of.extend(association_ids)
 
-    def closed(self, association_id: str, end: str, at: datetime) -> None:
+    def closed(self, association_id: str, end: str, _at: datetime) -> None:
         self._fail()
         self.ends[association_id] = end
 
-    def lost(self, receiver: str, at: datetime) -> None:
+    def lost(self, receiver: str, _at: datetime) -> None:
         self._fail()
         self.lost_receivers.append(receiver)
 
-    def refused(self, calling_ae_title: str, called_ae_title: str, host: str, reason: str, at: datetime) -> None:
+    def refused(self, calling: str, called: str, host: str, reason: str, _at: datetime) -> None:
         self._fail()
-        self.refusals.append((calling_ae_title, called_ae_title, host, reason))
+        self.refusals.append((calling, called, host, reason))
 
     def _fail(self) -> None:
         if self.failure is not None:
@@ -155,7 +128,7 @@ class RememberingRows:
 
 @dataclass
 class Listening:
-    """A receiver that is up."""
+    """A receiver that is up, with stand-ins for storage."""
 
     receiver: Receiver
     door: RememberingDoor
@@ -172,12 +145,14 @@ class Listening:
 
 
 @contextlib.contextmanager
-def listening(*, peers: Mapping[str, Peer] | None = None, **settings: Any) -> Iterator[Listening]:
+def listening(
+    *, peers: Mapping[str, Peer] | None = None, door: Any = None, rows: Any = None, **settings: Any
+) -> Iterator[Listening]:
     """Start a receiver on a free port of this machine, and stop it."""
-    door, rows = RememberingDoor(), RememberingRows()
+    door, rows = door or RememberingDoor(), rows or RememberingRows()
     receiver = Receiver(
         DimseSettings(port=0, **settings),
-        peers={"loopback": LOOPBACK} if peers is None else peers,
+        peers={"loopback": a_peer()} if peers is None else peers,
         intake=door,
         associations=rows,
     )
@@ -186,6 +161,93 @@ def listening(*, peers: Mapping[str, Peer] | None = None, **settings: Any) -> It
         yield Listening(receiver, door, rows)
     finally:
         receiver.stop()
+
+
+@contextlib.contextmanager
+def associated(
+    port: int, contexts: Iterable[tuple[str, list[str]]], *, calling: str = "CT1", called: str = "DICOMNODE"
+) -> Iterator[Association]:
+    """Have an association with whoever listens there, by pynetdicom alone."""
+    entity = application_entity(calling)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
+    wishes = [build_context(sop_class, syntaxes) for sop_class, syntaxes in contexts]
+    association = entity.associate("127.0.0.1", port, contexts=wishes, ae_title=called)
+    try:
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
+@contextlib.contextmanager
+def raw_connection(port: int) -> Iterator[socket.socket]:
+    """Have a plain TCP connection to whoever listens there."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        yield connection
+
+
+def associate_rq(*, calling: str = "CT1", called: str = "DICOMNODE", abstract_syntax: str = CT_IMAGE_STORAGE) -> bytes:
+    """Encode an A-ASSOCIATE-RQ that asks for one context (ID 1, Explicit VR Little Endian)."""
+
+    def item(kind: int, content: bytes) -> bytes:
+        return struct.pack(">BxH", kind, len(content)) + content
+
+    context = b"\x01\0\0\0" + item(0x30, abstract_syntax.encode()) + item(0x40, EXPLICIT.encode())
+    user = item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3.4")
+    body = struct.pack(">HH", 1, 0) + called.encode().ljust(16) + calling.encode().ljust(16) + bytes(32)
+    body += item(0x10, b"1.2.840.10008.3.1.1.1") + item(0x20, context) + item(0x50, user)
+    return struct.pack(">BxL", 0x01, len(body)) + body
+
+
+def p_data(content: bytes, *, command: bool, last: bool, context_id: int = 1) -> bytes:
+    """Encode a P-DATA-TF with one PDV."""
+    pdv = struct.pack(">LBB", len(content) + 2, context_id, (1 if command else 0) | (2 if last else 0)) + content
+    return struct.pack(">BxL", 0x04, len(pdv)) + pdv
+
+
+def store_rq(*, sop_class_uid: str = CT_IMAGE_STORAGE, sop_instance_uid: str | None = "1.2.3") -> bytes:
+    """Encode the command set of a C-STORE-RQ."""
+
+    def element(number: int, value: bytes) -> bytes:
+        return struct.pack("<HHL", 0, number, len(value)) + value
+
+    def uid(text: str) -> bytes:
+        return text.encode() + b"\0" * (len(text) % 2)
+
+    command = element(0x0002, uid(sop_class_uid)) + element(0x0100, struct.pack("<H", 0x0001))
+    command += element(0x0110, struct.pack("<H", 7)) + element(0x0700, struct.pack("<H", 0))
+    command += element(0x0800, struct.pack("<H", 1))
+    if sop_instance_uid is not None:
+        command += element(0x1000, uid(sop_instance_uid))
+    return element(0x0000, struct.pack("<L", len(command))) + command
+
+
+def read_pdu(connection: socket.socket) -> tuple[int, bytes]:
+    """Read one PDU: its type and its content; (0, b"") at the end of the connection."""
+
+    def exactly(count: int) -> bytes:
+        taken = b""
+        while len(taken) < count:
+            try:
+                chunk = connection.recv(count - len(taken))
+            except ConnectionResetError:
+                return b""
+            if not chunk:
+                return b""
+            taken += chunk
+        return taken
+
+    header = exactly(6)
+    if not header:
+        return 0, b""
+    kind, length = struct.unpack(">BxL", header)
+    return kind, exactly(length)
+
+
+def status_in(content: bytes) -> int:
+    """Read the DIMSE Status out of the content of a P-DATA-TF."""
+    at = content.index(struct.pack("<HHL", 0, 0x0900, 2))
+    return int.from_bytes(content[at + 8 : at + 10], "little")
 
 
 def await_that(look: Callable[[], object], *, within_s: float = 5.0) -> None:
