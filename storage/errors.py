@@ -31,3 +31,7 @@ class IndexUnavailable(StorageError):
 
 class ForbiddenTransition(StorageError):
     """The ledger does not allow this change of state."""
+
+
+class MalformedQuery(StorageError):
+    """A query names no attribute of DICOM, or a value cannot be matched as its attribute asks."""
