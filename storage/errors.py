@@ -35,3 +35,7 @@ class ForbiddenTransition(StorageError):
 
 class KeyRefused(StorageError):
     """No such key can be made."""
+
+
+class MalformedQuery(StorageError):
+    """A query names no attribute of DICOM, or a value cannot be matched as its attribute asks."""

@@ -200,7 +200,7 @@ def write_phantom_study(
     slices: int = 240,
     spacing_mm: float = 1.25,
     seed: int | None = None,
-    on_slice: Callable[[int, int], None] = lambda done, of: None,
+    on_slice: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Write a chest CT study of a synthetic patient as Part 10 files, one per slice.
 
@@ -223,7 +223,8 @@ def write_phantom_study(
         path = folder / f"CT{index + 1:04d}.dcm"
         dcmwrite(path, made, enforce_file_format=True)
         paths.append(path)
-        on_slice(index + 1, slices)
+        if on_slice is not None:
+            on_slice(index + 1, slices)
     return paths
 
 

@@ -48,8 +48,11 @@ def test_what_names_an_instance(text: str) -> None:
         "1.2\n3",
         "1.2\x00",
         "NUL",
-    ]
-    + ["Doe^John", "1." * 40 + "1", "1.2.3\n", "１.２"],  # noqa: RUF001 (digits that are no ASCII)
+        "Doe^John",
+        "1." * 40 + "1",
+        "1.2.3\n",
+        "１.２",  # noqa: RUF001 (digits that are no ASCII)
+    ],
 )
 def test_what_names_none(text: str | None) -> None:
     assert not is_uid(text)

@@ -1,0 +1,304 @@
+"""The index, read: what is kept, found by its names. Every question takes the asker's filter."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, and_, func, select, true
+
+from storage.database import Database
+from storage.errors import NotKept
+from storage.matching import Level, Query
+from storage.records import (
+    EVERYTHING,
+    InstanceRecord,
+    InstanceRole,
+    InstanceState,
+    Origin,
+    OriginKind,
+    Sender,
+    SeriesRecord,
+    StudyFilter,
+    StudyRecord,
+    StudyState,
+)
+from storage.search import SearchAnswer, answer_of, search_statement
+from storage.tables import associations, contributions, instances, series, studies
+from storage.visibility import may_see
+
+_STUDY_COLUMNS = (
+    studies.c.study_instance_uid,
+    studies.c.patient_id,
+    studies.c.patient_name,
+    studies.c.accession_number,
+    studies.c.study_date,
+    studies.c.study_time,
+    studies.c.study_description,
+    studies.c.modalities,
+    studies.c.number_of_series,
+    studies.c.number_of_instances,
+    studies.c.number_of_inputs,
+    studies.c.state,
+    studies.c.reason,
+    studies.c.input_version,
+    studies.c.decision_number,
+    studies.c.first_received_at,
+    studies.c.gathering_since,
+    studies.c.last_instance_at,
+    studies.c.state_since,
+)
+_SERIES_COLUMNS = (
+    series.c.study_instance_uid,
+    series.c.series_instance_uid,
+    series.c.modality,
+    series.c.series_number,
+    series.c.series_description,
+    series.c.number_of_instances,
+    series.c.number_of_inputs,
+)
+_INSTANCE_COLUMNS = tuple(column for column in instances.c if column.name not in ("attributes", "patient"))
+
+
+@dataclass(frozen=True)
+class Totals:
+    """How much the node keeps."""
+
+    studies: int
+    series: int
+    instances: int
+    bytes: int
+    studies_by_state: dict[StudyState, int]
+
+
+class Index:
+    """Answers questions about what is kept, each from one short transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def study(self, study_instance_uid: str, visible: StudyFilter = EVERYTHING) -> StudyRecord:
+        """Give one study.
+
+        Raises
+        ------
+        NotKept
+            There is no such study, or the asker may not see it.
+        """
+        found = self._studies(studies.c.study_instance_uid == study_instance_uid, visible)
+        if not found:
+            raise NotKept("No such study is kept here.", study_instance_uid=study_instance_uid)
+        return found[0]
+
+    def studies(
+        self,
+        *,
+        visible: StudyFilter = EVERYTHING,
+        states: Iterable[StudyState] | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[StudyRecord]:
+        """Give studies, the one that arrived last first."""
+        wanted = [] if states is None else [studies.c.state.in_([state.value for state in states])]
+        return self._studies(and_(true(), *wanted), visible, limit=limit, offset=offset)
+
+    def gathering(self) -> list[StudyRecord]:
+        """Give the studies that may still grow or wait for their decision."""
+        return self._studies(studies.c.state == StudyState.GATHERING.value, EVERYTHING)
+
+    def studies_by_accession(self, accession_number: str, visible: StudyFilter = EVERYTHING) -> list[StudyRecord]:
+        """Give the studies of one accession number."""
+        return self._studies(studies.c.accession_number == accession_number, visible)
+
+    def series_of(self, study_instance_uid: str, visible: StudyFilter = EVERYTHING) -> list[SeriesRecord]:
+        """Give the series of a study by their number; none where there is no such study."""
+        statement = (
+            select(*_SERIES_COLUMNS)
+            .where(series.c.study_instance_uid == study_instance_uid, may_see(visible, series.c.study_instance_uid))
+            .order_by(_last(series.c.series_number), series.c.series_number, series.c.series_instance_uid)
+        )
+        return [SeriesRecord(**row._mapping) for row in self._fetch(statement)]
+
+    def instances_of(
+        self, study_instance_uid: str, series_instance_uid: str | None = None, *, visible: StudyFilter = EVERYTHING
+    ) -> list[InstanceRecord]:
+        """Give the instances of a study or of one of its series, by series number and instance number."""
+        wanted = [instances.c.study_instance_uid == study_instance_uid]
+        if series_instance_uid is not None:
+            wanted.append(instances.c.series_instance_uid == series_instance_uid)
+        return self._instances(and_(*wanted), visible)
+
+    def instance(self, sop_instance_uid: str, visible: StudyFilter = EVERYTHING) -> InstanceRecord:
+        """Give one instance.
+
+        Raises
+        ------
+        NotKept
+            There is no such instance, or the asker may not see it.
+        """
+        found = self._instances(instances.c.sop_instance_uid == sop_instance_uid, visible)
+        if not found:
+            raise NotKept("No such instance is kept here.", sop_instance_uid=sop_instance_uid)
+        return found[0]
+
+    def inputs_of(self, study_instance_uid: str) -> list[InstanceRecord]:
+        """Give what of a study is to be analysed."""
+        return self._instances(_is_input(study_instance_uid), EVERYTHING)
+
+    def patients_of(self, study_instance_uid: str) -> list[tuple[str, ...]]:
+        """Say whom the inputs of a study are of: each distinct (ID, issuer, name, birth date, sex), normalised."""
+        statement = select(instances.c.patient).distinct().where(_is_input(study_instance_uid))
+        return sorted(tuple(json.loads(row.patient)) for row in self._fetch(statement))
+
+    def senders_of(self, study_instance_uid: str, *, now: datetime, idle_after_s: float) -> list[Sender]:
+        """Give who brought inputs of a study, the latest first.
+
+        Parameters
+        ----------
+        idle_after_s
+            Seconds without traffic after which an open association no longer counts as active.
+        """
+        seen = contributions.c
+        statement = (
+            select(
+                *(seen.peer, seen.calling_ae_title, seen.called_ae_title, seen.host, seen.last_instance_at),
+                associations.c.closed_at,
+                associations.c.last_traffic_at,
+            )
+            .outerjoin_from(contributions, associations, seen.association_id == associations.c.association_id)
+            .where(seen.study_instance_uid == study_instance_uid)
+        )
+        active_since = now - timedelta(seconds=idle_after_s)
+        senders: dict[tuple[str, str, str, str], Sender] = {}
+        for row in self._fetch(statement):
+            who = (row.peer, row.calling_ae_title, row.called_ae_title, row.host)
+            is_open = row.last_traffic_at is not None and row.closed_at is None
+            active = is_open and row.last_traffic_at >= active_since
+            before = senders.get(who)
+            last_at = row.last_instance_at if before is None else max(before.last_instance_at, row.last_instance_at)
+            senders[who] = Sender(*who, last_at, active or (before is not None and before.active))
+        return sorted(senders.values(), key=lambda sender: sender.last_instance_at, reverse=True)
+
+    def counts(self, visible: StudyFilter = EVERYTHING) -> Totals:
+        """Say how much is kept."""
+        by_state = (
+            select(
+                studies.c.state,
+                func.count().label("studies"),
+                func.sum(studies.c.number_of_series).label("series"),
+                func.sum(studies.c.number_of_instances).label("instances"),
+            )
+            .where(may_see(visible, studies.c.study_instance_uid))
+            .group_by(studies.c.state)
+        )
+        size = select(func.coalesce(func.sum(instances.c.size), 0).label("size")).where(
+            may_see(visible, instances.c.study_instance_uid)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(by_state).all()
+            size_bytes = connection.execute(size).scalar_one()
+        return Totals(
+            studies=sum(row.studies for row in rows),
+            series=sum(row.series for row in rows),
+            instances=sum(row.instances for row in rows),
+            bytes=int(size_bytes),
+            studies_by_state={StudyState(row.state): row.studies for row in rows},
+        )
+
+    def search(self, level: Level, query: Query, visible: StudyFilter = EVERYTHING) -> SearchAnswer:
+        """Give what matches a query, as DICOM JSON; the study with the latest date first.
+
+        Raises
+        ------
+        MalformedQuery
+            A value cannot be matched as its attribute asks.
+
+        Source: PS3.18 10.6, PS3.4 C.2.2.
+        """
+        search = search_statement(level, query, visible, dialect=self._database.engine.dialect.name)
+        return answer_of(search, self._fetch(search.statement))
+
+    def _studies(
+        self, wanted: ColumnElement[bool], visible: StudyFilter, *, limit: int | None = None, offset: int = 0
+    ) -> list[StudyRecord]:
+        statement = (
+            select(*_STUDY_COLUMNS)
+            .where(wanted, may_see(visible, studies.c.study_instance_uid))
+            .order_by(studies.c.last_instance_at.desc(), studies.c.study_instance_uid)
+            .limit(limit)
+            .offset(offset)
+        )
+        return [_study_record(row) for row in self._fetch(statement)]
+
+    def _instances(self, wanted: ColumnElement[bool], visible: StudyFilter) -> list[InstanceRecord]:
+        statement = (
+            select(*_INSTANCE_COLUMNS)
+            .join_from(
+                instances,
+                series,
+                and_(
+                    instances.c.study_instance_uid == series.c.study_instance_uid,
+                    instances.c.series_instance_uid == series.c.series_instance_uid,
+                ),
+            )
+            .where(wanted, may_see(visible, instances.c.study_instance_uid))
+            .order_by(
+                *(_last(series.c.series_number), series.c.series_number, instances.c.series_instance_uid),
+                *(_last(instances.c.instance_number), instances.c.instance_number, instances.c.sop_instance_uid),
+            )
+        )
+        return [_instance_record(row) for row in self._fetch(statement)]
+
+    def _fetch(self, statement: Select[Any]) -> Sequence[Row[Any]]:
+        with self._database.read() as connection:
+            return connection.execute(statement).all()
+
+
+def _last(column: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Order what has no number after what has one, on both engines."""
+    return column.is_(None)
+
+
+def _is_input(study_instance_uid: str) -> ColumnElement[bool]:
+    return and_(
+        instances.c.study_instance_uid == study_instance_uid,
+        instances.c.role == InstanceRole.INPUT.value,
+        instances.c.state == InstanceState.FOLLOWS_STUDY.value,
+    )
+
+
+def _study_record(row: Row[Any]) -> StudyRecord:
+    values = dict(row._mapping)
+    values["modalities"] = tuple(filter(None, row.modalities.split("\\")))
+    values["state"] = StudyState(row.state)
+    return StudyRecord(**values)
+
+
+def _instance_record(row: Row[Any]) -> InstanceRecord:
+    return InstanceRecord(
+        study_instance_uid=row.study_instance_uid,
+        series_instance_uid=row.series_instance_uid,
+        sop_instance_uid=row.sop_instance_uid,
+        sop_class_uid=row.sop_class_uid,
+        transfer_syntax_uid=row.transfer_syntax_uid,
+        instance_number=row.instance_number,
+        number_of_frames=row.number_of_frames,
+        role=InstanceRole(row.role),
+        state=InstanceState(row.state),
+        reason=row.reason,
+        path=row.path,
+        size=row.size,
+        sha256=row.sha256,
+        received_at=row.received_at,
+        origin=Origin(
+            kind=OriginKind(row.origin_kind),
+            peer=row.peer,
+            calling_ae_title=row.calling_ae_title,
+            called_ae_title=row.called_ae_title,
+            host=row.host,
+            association_id=row.association_id,
+        ),
+    )
