@@ -66,7 +66,9 @@ def keep_results(record: FindingsRecord, node: WorkerParts) -> KeptSet:
 def _build_and_keep(
     record: FindingsRecord, findings: Findings, used: Sequence[str], node: WorkerParts
 ) -> list[ResultRecord]:
-    evidence = headers_of(node.blobs, [node.index.instance(uid) for uid in used])
+    inputs = {one.sop_instance_uid: one for one in node.index.inputs_of(record.study_instance_uid)}
+    # One that was set apart since then is no input any more, and still what these findings were made from.
+    evidence = headers_of(node.blobs, [inputs.get(uid) or node.index.instance(uid) for uid in used])
     results = build_results(findings, evidence, run_of(record, node), node.identity)
     records = [_record_of(result, record, refused=findings.refusal is not None) for result in results]
     # Reserved first: from here on the node knows these UIDs as its own, whoever sends them back.

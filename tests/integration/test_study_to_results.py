@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from pydicom import Dataset, dcmread
 from configs.peers import Peer
 from configs.routes import Route
 from configs.settings import DeliverySettings, DimseSettings, QuietSettings
-from dicom_node.scu.store import Outgoing
+from dicom_node.demo.pacs import PacsStandIn
 from dicom_node.worker.analyse import analyse, infer
 from dicom_node.worker.deliver import deliver
 from dicom_node.worker.parts import CourierParts, WorkerParts
@@ -49,7 +50,6 @@ from tests.builders.studies import make_peer, make_route
 
 STUDY = uid(1)
 CT1 = Origin(OriginKind.DIMSE, peer="ct1", calling_ae_title="CT1", called_ae_title="DICOMNODE", host="127.0.0.1")
-PACS = make_peer(ae_title="CT1", port=104, deliver={"by": "dimse"}, settle_s=7)
 
 
 def chest(first: int, last: int, **overrides: Any) -> list[Dataset]:
@@ -74,8 +74,8 @@ class BlobEngine:
 class Node:
     """A node of real parts whose clock is turned by hand."""
 
-    def __init__(self, database: Database, blobs: LocalBlobs, peers: dict[str, Peer], routes: Sequence[Route]) -> None:
-        self.database, self.blobs, self.peers = database, blobs, peers
+    def __init__(self, database: Database, blobs: LocalBlobs, routes: Sequence[Route], pacs_folder: Path) -> None:
+        self.database, self.blobs, self.peers = database, blobs, dict[str, Peer]()
         self.queue = Queue(database)
         self.intake = Intake(database, blobs, reserve_bytes=0, clock=lambda: self.at)
         self.index = Index(database)
@@ -85,7 +85,9 @@ class Node:
         self.variants = Variants(database)
         self.engine = BlobEngine()
         self.at = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-        self.received: list[Dataset] = []
+        self.pacs_folder = pacs_folder
+        self.answers: list[int] = []
+        self.announced: list[str] = []
         self.courier = CourierParts(
             database=database,
             queue=self.queue,
@@ -93,7 +95,7 @@ class Node:
             blobs=blobs,
             deliveries=self.deliveries,
             variants=self.variants,
-            peers=peers,
+            peers=self.peers,
             routes=routes,
             engines={"classical-lung"},
             quiet=QuietSettings(),
@@ -110,7 +112,7 @@ class Node:
             results=self.results,
             deliveries=self.deliveries,
             engines={"classical-lung": self.engine},
-            peers=peers,
+            peers=self.peers,
             identity=NODE,
             timezone="UTC",
             now=lambda: self.at,
@@ -143,14 +145,19 @@ class Node:
         for delivery in self.deliveries.by_state([DeliveryState.WAITING]):
             deliver(delivery.delivery_id, delivery.attempts + 1, self.courier)
 
-    def take(
-        self, _peer: Peer, *, items: Sequence[Outgoing], on_status: Callable[[Outgoing, int], None], **_: Any
-    ) -> None:
-        """Stand in for the SCU: the destination takes everything."""
-        for item in items:
-            with item.open() as file:
-                self.received.append(dcmread(BytesIO(file.read())))
-            on_status(item, 0x0000)
+    def hear(self, said: dict[str, Any]) -> None:
+        """Note what the PACS stand-in took, in order."""
+        if said.get("status") == "0x0000":
+            self.announced.append(said["received"])
+
+    def answer(self, _header: Dataset) -> int:
+        """Tell the PACS stand-in what to answer: what the test laid down, then success."""
+        return self.answers.pop(0) if self.answers else 0x0000
+
+    @property
+    def received(self) -> list[Dataset]:
+        """What the PACS took, in order; an object that it was sent twice stands twice."""
+        return [dcmread(self.pacs_folder / name) for name in self.announced]
 
     def close(self) -> None:
         self.intake.close()
@@ -158,12 +165,14 @@ class Node:
 
 
 @pytest.fixture
-def node(database: Database, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+def node(database: Database, blobs: LocalBlobs, tmp_path: Path) -> Iterator[Node]:
+    """A node whose only peer, `ct1`, is a PACS stand-in that takes results back."""
     prepare_queue(database.url)
     route = make_route({"all": [{"Modality": "CT"}, {"not": {"ImageType": {"has": "LOCALIZER"}}}]})
-    made = Node(database, blobs, {"ct1": PACS}, [route])
-    monkeypatch.setattr("dicom_node.worker.deliver.send", made.take)
-    yield made
+    made = Node(database, blobs, [route], tmp_path / "pacs")
+    with PacsStandIn(made.pacs_folder, "CT1", announce=made.hear, answer=made.answer) as pacs:
+        made.peers["ct1"] = make_peer(host="127.0.0.1", port=pacs.port, deliver={"by": "dimse"}, settle_s=7)
+        yield made
     made.close()
 
 
@@ -190,6 +199,51 @@ def test_a_study_becomes_delivered_results_with_every_step_explained(node: Node)
     assert delivery.next_attempt_at == study.last_instance_at + timedelta(seconds=7)
     (decision,) = decisions_of(node.database, STUDY)
     assert (decision.evidence, decision.routes[0].reason) == ("quiet", "Matches 1 of 1 series.")
+
+
+def test_a_full_destination_is_tried_again_and_gets_each_object_once(node: Node) -> None:
+    node.send(chest(1, 12))
+    node.later(5)
+    node.tick()
+    node.work()
+    node.answers = [0xA700, 0x0000, 0xA701]
+    for attempts in (1, 2, 3):
+        node.hand_over()
+        (delivery,) = node.deliveries.of_study(STUDY)
+        assert delivery.attempts == attempts
+    assert delivery.state is DeliveryState.DELIVERED
+    assert [str(received.Modality) for received in node.received] == ["SEG", "SR"]
+
+
+def test_a_destination_that_does_not_understand_is_given_up_with_its_status(node: Node) -> None:
+    node.send(chest(1, 12))
+    node.later(5)
+    node.tick()
+    node.work()
+    node.answers = [0xC123]
+    node.hand_over()
+    node.hand_over()
+    (delivery,) = node.deliveries.of_study(STUDY)
+    assert (delivery.state, delivery.attempts) == (DeliveryState.FAILED, 1)
+    assert delivery.reason == "ct1 did not take the SEG: 0xC123 cannot understand. Trying again would not help."
+    assert [(item.state.value, item.status) for item in delivery.items] == [("refused", 0xC123), ("waiting", None)]
+    assert node.received == []
+
+
+def test_a_destination_that_is_away_is_tried_again(node: Node) -> None:
+    node.send(chest(1, 12))
+    node.later(5)
+    node.tick()
+    node.work()
+    there = node.peers["ct1"]
+    node.peers["ct1"] = make_peer(host="127.0.0.1", port=1, deliver={"by": "dimse"})
+    node.hand_over()
+    (delivery,) = node.deliveries.of_study(STUDY)
+    assert delivery.state is DeliveryState.WAITING
+    assert "cannot be reached" in delivery.reason
+    node.peers["ct1"] = there
+    node.hand_over()
+    assert len(node.received) == 2
 
 
 def test_results_that_the_pacs_forwards_back_ten_times_lead_to_nothing_new(node: Node) -> None:
