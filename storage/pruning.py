@@ -18,17 +18,24 @@ if TYPE_CHECKING:
     from storage.jobs import EndedTurn, Queue
 
 #: Deleted in one transaction: about 12 ms under the write lock.
-_BATCH = 200
+BATCH = 200
 _PAUSE_S = 0.005
 
 
-def prune(database: Database, queue: Queue, before: datetime, *, pause: Callable[[float], None] = time.sleep) -> int:
+def prune(
+    database: Database,
+    queue: Queue,
+    before: datetime,
+    *,
+    batch: int = BATCH,
+    pause: Callable[[float], None] = time.sleep,
+) -> int:
     """Remove turns that ended before a time, where their job or delivery has ended too; give how many.
 
     A turn whose row has not ended stays: its id is what keeps the work from being started twice.
     """
     removed = kept = 0
-    while turns := queue.ended(before, limit=_BATCH, offset=kept):
+    while turns := queue.ended(before, limit=batch, offset=kept):
         over = _over(database, turns)
         if over:
             queue.forget(over)
