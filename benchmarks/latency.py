@@ -9,11 +9,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.demo.phantom import write_phantom_study
 from pydicom import dcmread
 
 from benchmarks.processes import free_port, running
 from benchmarks.receivers import ROOT, node
+from dicom_node.demo.phantom import write_phantom_study
 
 _PEERS = """peers:
   modality: {{ae_title: DCMSEND, from: [127.0.0.1], accept: [echo, store], quiet_after_s: {quiet}, settle_s: 0}}

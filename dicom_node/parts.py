@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from configs.settings import Settings
+from dicom_node.version import VERSION
+from inference.results.run import NodeIdentity
 from storage.blobs import LocalBlobs
 from storage.database import Database, default_url
 from storage.intake import Intake
-
-from configs.settings import Settings
 
 MEGABYTE = 1_000_000
 
@@ -23,6 +24,17 @@ def now() -> datetime:
 def database_url(settings: Settings) -> str:
     """Where the index and the queue live."""
     return settings.database.url or default_url(settings.data_dir)
+
+
+def identity(settings: Settings) -> NodeIdentity:
+    """Who this node says it is in what it makes."""
+    node = settings.node
+    return NodeIdentity(
+        name=node.name,
+        serial_number=node.serial_number,
+        institution_name=node.institution_name,
+        version=VERSION,
+    )
 
 
 def blob_root(settings: Settings) -> Path:

@@ -7,8 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import typer
-from storage.associations import Associations
-from storage.database import Database
 
 from configs.errors import ConfigError, NodeError
 from configs.load import Loaded, read_peers
@@ -18,6 +16,8 @@ from dicom_node.cli.output import table
 from dicom_node.parts import database_url
 from dicom_node.peers_file import add_peer, remove_peer
 from dicom_node.scu.echo import echo as send_echo
+from storage.associations import Associations
+from storage.database import Database
 
 
 def register(app: typer.Typer) -> None:

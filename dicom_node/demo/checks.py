@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydicom import Dataset, dcmread
 
@@ -21,6 +22,20 @@ class Received:
     modality: str
     path: Path
     dataset: Dataset
+
+
+@dataclass(frozen=True)
+class StudyShown:
+    """What the demo shows of one study."""
+
+    study_instance_uid: str
+    way: dict[str, Any]
+    """The node's own account, as `/api/studies/{uid}` gives it."""
+    report: str
+    """The SR as text; empty where there is none."""
+    received: tuple[Received, ...]
+    problems: tuple[str, ...]
+    """Why the demo failed for this study; empty: SR and SEG arrived and passed their checks."""
 
 
 def check_received(received: Path, sent: Path, study_instance_uid: str) -> tuple[tuple[Received, ...], tuple[str, ...]]:

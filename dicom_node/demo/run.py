@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from configs.peers import Peer
-from dicom_node.demo.checks import Received, check_received
+from dicom_node.demo.checks import StudyShown, check_received
 from dicom_node.demo.page import write_page
 from dicom_node.demo.phantom import write_phantom_study
 from dicom_node.demo.stage import MODALITY, NODE, PACS, DemoFailed, Stage
@@ -23,20 +22,6 @@ from dicom_node.scu.store import send
 _FINAL_STUDY = frozenset({"answered", "declined", "failed", "unmatched", "quarantined", "waiting for engine"})
 _FINAL_DELIVERY = frozenset({"delivered", "confirmed", "failed", "superseded"})
 _ANSWER_WITHIN_S = 300.0
-
-
-@dataclass(frozen=True)
-class StudyShown:
-    """What the demo shows of one study."""
-
-    study_instance_uid: str
-    way: dict[str, Any]
-    """The node's own account, as `/api/studies/{uid}` gives it."""
-    report: str
-    """The SR as text; empty where there is none."""
-    received: tuple[Received, ...]
-    problems: tuple[str, ...]
-    """Why the demo failed for this study; empty: SR and SEG arrived and passed their checks."""
 
 
 def play(folder: Path, *, source: Path | None, keep: bool, console: Console) -> bool:
@@ -65,7 +50,7 @@ def play(folder: Path, *, source: Path | None, keep: bool, console: Console) -> 
             uids = _send(stage, files, progress)
             _await_answers(stage, uids, progress)
         shown = tuple(_look(stage, uid) for uid in uids)
-        page = write_page(stage, shown)
+        page = write_page(stage.folder, stage.sent, shown)
         for study in shown:
             _show(study, console)
         good = all(not study.problems for study in shown)

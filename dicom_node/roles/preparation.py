@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from storage.jobs import prepare_queue
-from storage.migrate import migrate
-
 from configs.settings import Settings
 from dicom_node.parts import blob_root, database_url
+from storage.jobs import prepare_queue
+from storage.migrate import migrate
 
 
 def prepare(settings: Settings) -> None:

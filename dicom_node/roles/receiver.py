@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from storage.associations import Associations
-
 from dicom_node.live_peers import LivePeers
 from dicom_node.parts import Storage
 from dicom_node.scp.receiver import Receiver
 from dicom_node.supervisor import RoleContext
+from storage.associations import Associations
 
 
 def run(context: RoleContext) -> None:

@@ -183,5 +183,5 @@ def keep_stored(dataset: Dataset) -> None:
     dataset.set_original_encoding(False, True, dataset._character_set)
     for element in dataset.values():
         if element.VR == "SQ":
-            for item in element.value:
+            for item in dataset[element.tag].value:
                 keep_stored(item)

@@ -104,7 +104,7 @@ def analysis(database: Database, queue: Queue, blobs: LocalBlobs) -> Analysis:
             task=job.task,
             facts={},
             at=utc_now(),
-            make=lambda: job_id.encode(),
+            make=job_id.encode,
         )
         book.know_runs(job_id, [run_key_of(job_id)])
 

@@ -82,7 +82,7 @@ SILENCE_MS = {"ct1": 5_000, "slow": 20_000, "quick": 1_000}
 
 def make_world(seed: int) -> World:
     """Let each peer send several bursts over associations that may stay open long after them."""
-    chance = random.Random(seed)  # noqa: S311 (a schedule, no secret)
+    chance = random.Random(seed)
     world = World()
     for name in SILENCE_MS:
         moment = chance.randrange(10_000)

@@ -132,7 +132,7 @@ def test_the_source_is_left_as_it_was() -> None:
 
 @pytest.mark.parametrize("seed", range(200))
 def test_generated_studies_keep_every_value(seed: int) -> None:
-    source = generated_source(random.Random(seed))  # noqa: S311
+    source = generated_source(random.Random(seed))
     read = stored_and_read(source)
     target = Dataset()
     identity = SourceIdentity(read)

@@ -1,0 +1,81 @@
+"""The courier: decides when studies are complete, and delivers results."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import timedelta
+from functools import partial
+
+from configs.errors import NodeError
+from dicom_node.live_peers import LivePeers
+from dicom_node.parts import Storage, now
+from dicom_node.supervisor import RoleContext
+from dicom_node.worker.deliver import deliver
+from dicom_node.worker.parts import CourierParts
+from dicom_node.worker.watch import CourierWatch
+from inference.registry import engines
+from storage.deliveries import Deliveries
+from storage.index import Index
+from storage.jobs import Delivery, Queue, Runner
+from storage.pruning import prune
+from storage.variants import Variants
+
+log = logging.getLogger(__name__)
+
+_STOP_WITHIN_S = 10.0
+#: Turns of the queue that ended are kept this long, for a look at them; then their rows alone remain.
+_TURNS_KEPT = timedelta(days=7)
+_PRUNE_EVERY_S = 3600.0
+
+
+def run(context: RoleContext) -> None:
+    """Watch and deliver until told to stop."""
+    settings = context.settings
+    storage = Storage.open(settings)
+    queue = Queue(storage.database)
+    deliveries = Deliveries(storage.database, queue)
+    parts = CourierParts(
+        database=storage.database,
+        queue=queue,
+        index=Index(storage.database),
+        blobs=storage.blobs,
+        deliveries=deliveries,
+        variants=Variants(storage.database),
+        peers=LivePeers(context.config_dir / "peers.yaml", settings.peers),
+        routes=settings.routes,
+        engines=frozenset(engines(settings.engines)),
+        quiet=settings.quiet,
+        delivery=settings.delivery,
+        dimse=settings.dimse,
+        now=now,
+    )
+    runner = Runner(
+        storage.database,
+        executor_id="courier-1",
+        lock_dir=settings.data_dir,
+        delivery=Delivery(deliver=partial(deliver, courier=parts), book=deliveries),
+    )
+    runner.start()
+    watch = threading.Thread(target=CourierWatch(parts).run, args=(context.stop,), name="watch")
+    cleaner = threading.Thread(target=_clean, args=(storage, queue, context.stop), name="cleaner")
+    for thread in (watch, cleaner):
+        thread.start()
+    try:
+        context.ready()
+        context.stop.wait()
+    finally:
+        for thread in (watch, cleaner):
+            thread.join()
+        runner.stop(_STOP_WITHIN_S)
+        storage.close()
+
+
+def _clean(storage: Storage, queue: Queue, stop: threading.Event) -> None:
+    """Sweep files of dead processes at the start, and forget old turns of the queue from time to time."""
+    log.info("leftovers swept", extra={"action": "swept", "files": storage.blobs.sweep()})
+    while not stop.wait(_PRUNE_EVERY_S):
+        try:
+            prune(storage.database, queue, now() - _TURNS_KEPT)
+        except NodeError as error:
+            log.warning("turns not pruned; tried again later", extra={"action": "prune_failed", "error": error.code})

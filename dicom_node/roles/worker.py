@@ -1,0 +1,58 @@
+"""The worker: engines read volumes here, and results are built and kept."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from dicom_node.live_peers import LivePeers
+from dicom_node.parts import Storage, identity, now
+from dicom_node.supervisor import RoleContext
+from dicom_node.worker.analyse import infer, publish
+from dicom_node.worker.parts import WorkerParts
+from inference.registry import engines
+from storage.deliveries import Deliveries
+from storage.findings_store import FindingsStore
+from storage.index import Index
+from storage.job_book import JobBook
+from storage.jobs import Analysis, Queue, Runner
+from storage.results import ResultBook
+
+#: Seconds that a job in hand may take to end when the node stops; later it starts again next time.
+_STOP_WITHIN_S = 10.0
+
+
+def run(context: RoleContext) -> None:
+    """Do jobs until told to stop."""
+    settings = context.settings
+    storage = Storage.open(settings)
+    intake = storage.intake(settings)
+    job_book = JobBook(storage.database)
+    parts = WorkerParts(
+        index=Index(storage.database),
+        blobs=storage.blobs,
+        intake=intake,
+        job_book=job_book,
+        findings=FindingsStore(storage.database, storage.blobs),
+        results=ResultBook(storage.database),
+        deliveries=Deliveries(storage.database, Queue(storage.database)),
+        engines=engines(settings.engines),
+        peers=LivePeers(context.config_dir / "peers.yaml", settings.peers),
+        identity=identity(settings),
+        timezone=settings.node.timezone,
+        now=now,
+    )
+    steps = (("infer", partial(infer, node=parts)), ("publish", partial(publish, node=parts)))
+    runner = Runner(
+        storage.database,
+        executor_id="worker-1",
+        lock_dir=settings.data_dir,
+        analysis=Analysis(steps=steps, book=job_book),
+    )
+    runner.start()
+    try:
+        context.ready(engines=sorted(parts.engines))
+        context.stop.wait()
+    finally:
+        runner.stop(_STOP_WITHIN_S)
+        intake.close()
+        storage.close()

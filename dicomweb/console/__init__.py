@@ -1,0 +1,1 @@
+"""The operator's pages: rendered here, no script, no foreign host."""

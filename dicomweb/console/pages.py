@@ -1,0 +1,186 @@
+"""Pages of the console."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Depends, Form, Query
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+
+from dicomweb import views
+from dicomweb.api import REFUSED_FOR, ledger_of, note_access, report_of, study_state
+from dicomweb.auth import SESSION_COOKIE, Access
+from dicomweb.caller import Caller
+from dicomweb.errors import NotAuthenticated
+from dicomweb.ports import WebParts
+from storage.errors import NotKept
+from storage.records import StudyState
+
+_HERE = Path(__file__).parent
+_PAGE = 50
+#: Nothing but our own style sheet and pictures is loaded.
+_POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'self'"
+#: State of a study, job or delivery → how its chip looks.
+_MOOD = {
+    **dict.fromkeys(("answered", "done", "delivered", "confirmed", "accepted"), "good"),
+    **dict.fromkeys(("failed", "quarantined", "refused"), "bad"),
+    **dict.fromkeys(("gathering", "analysing", "queued", "running", "waiting", "sending"), "busy"),
+}
+
+
+def routes(parts: WebParts, access: Access) -> APIRouter:
+    """Give /console."""
+    pages = _Pages(parts)
+    router = APIRouter(include_in_schema=False)
+    router.include_router(_door(pages, access))
+    router.include_router(_rooms(parts, pages, access))
+    return router
+
+
+def _door(pages: _Pages, access: Access) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/")
+    def root() -> RedirectResponse:
+        return RedirectResponse("/console")
+
+    @router.get("/console/style.css")
+    def style() -> FileResponse:
+        return FileResponse(_HERE / "static" / "style.css", media_type="text/css")
+
+    @router.get("/console/login")
+    def login_page() -> HTMLResponse:
+        return pages.answer("login.html", {"wrong": False})
+
+    @router.post("/console/login")
+    def login(key: Annotated[str, Form()]) -> Response:
+        try:
+            token = access.log_in(key.strip())
+        except NotAuthenticated:
+            return pages.answer("login.html", {"wrong": True}, status=401)
+        response = RedirectResponse("/console", status_code=303)
+        response.set_cookie(SESSION_COOKIE, token, httponly=True, samesite="strict", max_age=12 * 3600)
+        return response
+
+    return router
+
+
+def _rooms(parts: WebParts, pages: _Pages, access: Access) -> APIRouter:
+    router = APIRouter()
+    may_look = Depends(access.requires("console"))
+
+    @router.get("/console")
+    def studies(
+        request: Request,
+        state: str = "",
+        page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    ) -> Response:
+        try:
+            caller = access.requires("console")(request)
+        except NotAuthenticated:
+            return RedirectResponse("/console/login", status_code=303)
+        return pages.studies(caller, state, page)
+
+    @router.get("/console/studies/{study_instance_uid}")
+    def study(study_instance_uid: str, caller: Annotated[Caller, may_look]) -> HTMLResponse:
+        return pages.study(caller, study_instance_uid)
+
+    @router.get("/console/peers")
+    def peers(caller: Annotated[Caller, may_look]) -> HTMLResponse:
+        return pages.peers()
+
+    @router.get("/console/ledger")
+    def ledger(caller: Annotated[Caller, may_look]) -> HTMLResponse:
+        return pages.answer("ledger.html", {"ledger": ledger_of(parts), "here": "ledger"})
+
+    @router.get("/console/system")
+    def system(caller: Annotated[Caller, may_look]) -> HTMLResponse:
+        return pages.system()
+
+    return router
+
+
+class _Pages:
+    def __init__(self, parts: WebParts) -> None:
+        self._parts = parts
+        self._zone = ZoneInfo(parts.settings.node.timezone)
+        self._environment = Environment(
+            loader=FileSystemLoader(_HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._environment.filters |= {"clock": self._clock, "mood": _mood}
+        self._environment.globals |= {"version": parts.version, "settings": parts.settings}
+
+    def answer(self, template: str, values: Mapping[str, Any], *, status: int = 200) -> HTMLResponse:
+        """Render a page."""
+        text = self._environment.get_template(template).render({"refresh": 0, "here": "", **values})
+        headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store"}
+        return HTMLResponse(text, status_code=status, headers=headers)
+
+    def studies(self, caller: Caller, state: str, page: int) -> HTMLResponse:
+        """List studies with their states and reasons."""
+        states = [study_state(state)] if state else None
+        found = self._parts.index.studies(
+            visible=caller.visible, states=states, limit=_PAGE + 1, offset=(page - 1) * _PAGE
+        )
+        return self.answer(
+            "studies.html",
+            {
+                "studies": [views.study_line(each) for each in found[:_PAGE]],
+                "totals": self._parts.index.counts(caller.visible),
+                "states": list(StudyState),
+                "state": state,
+                "page": page,
+                "more": len(found) > _PAGE,
+                "here": "studies",
+                "refresh": 5,
+            },
+        )
+
+    def study(self, caller: Caller, study_instance_uid: str) -> HTMLResponse:
+        """Show the way of one study, its results and deliveries."""
+        study = views.study_page(self._parts, study_instance_uid, caller.visible)
+        note_access(self._parts, caller, study_instance_uid, "console")
+        try:
+            report = report_of(self._parts, study_instance_uid, caller)
+        except NotKept:
+            report = ""
+        busy = study["state"] in ("gathering", "analysing")
+        return self.answer(
+            "study.html", {"study": study, "report": report, "here": "studies", "refresh": 3 if busy else 0}
+        )
+
+    def peers(self) -> HTMLResponse:
+        """Show peers, and who was refused."""
+        refused = self._parts.associations.refused_since(self._parts.now() - REFUSED_FOR)
+        values = {"peers": self._parts.peers, "refused": [views.refused(each) for each in refused], "here": "peers"}
+        return self.answer("peers.html", values)
+
+    def system(self) -> HTMLResponse:
+        """Show engines, rules, disk."""
+        values = {
+            "engines": self._parts.engines,
+            "free_gb": self._parts.blobs.free_bytes() / 1e9,
+            "totals": self._parts.index.counts(),
+            "here": "system",
+        }
+        return self.answer("system.html", values)
+
+    def _clock(self, moment: str | None) -> str:
+        if not moment:
+            return "-"
+        at = datetime.fromisoformat(moment).astimezone(self._zone)
+        return f"{at:%Y-%m-%d %H:%M:%S} {at.tzname()}"
+
+
+def _mood(state: str) -> str:
+    return _MOOD.get(state, "calm")

@@ -1,0 +1,179 @@
+"""Records as JSON values: what the API answers and what the console shows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from dicomweb.ports import WebParts
+from storage.decisions import decisions_of
+from storage.records import (
+    Decision,
+    DeliveryRecord,
+    JobRecord,
+    RefusedCaller,
+    ResultRecord,
+    StudyFilter,
+    StudyRecord,
+    Transition,
+)
+from storage.way import way_of
+
+RESULTS_SCHEMA = "results/1"
+
+
+def moment(at: datetime | None) -> str | None:
+    """Give a time as ISO 8601, UTC, to the millisecond."""
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
+
+
+def study_line(study: StudyRecord) -> dict[str, Any]:
+    """One study as lists show it."""
+    return {
+        "study_instance_uid": study.study_instance_uid,
+        "patient_id": study.patient_id,
+        "patient_name": study.patient_name,
+        "accession_number": study.accession_number,
+        "study_date": study.study_date,
+        "study_description": study.study_description,
+        "modalities": list(study.modalities),
+        "number_of_series": study.number_of_series,
+        "number_of_instances": study.number_of_instances,
+        "number_of_inputs": study.number_of_inputs,
+        "state": study.state.value,
+        "reason": study.reason,
+        "state_since": moment(study.state_since),
+        "first_received_at": moment(study.first_received_at),
+        "last_instance_at": moment(study.last_instance_at),
+        "decision_number": study.decision_number,
+    }
+
+
+def study_page(parts: WebParts, study_instance_uid: str, visible: StudyFilter) -> dict[str, Any]:
+    """One study with its whole way: states, decisions, jobs, results, deliveries."""
+    study = parts.index.study(study_instance_uid, visible)
+    return study_line(study) | {
+        "way": [step(each) for each in way_of(parts.database, study_instance_uid)],
+        "decisions": [decision(each) for each in decisions_of(parts.database, study_instance_uid)],
+        "jobs": [job(each) for each in parts.job_book.jobs_of(study_instance_uid)],
+        "results": [result(each) for each in parts.results.of_study(study_instance_uid)],
+        "deliveries": [delivery(each) for each in parts.deliveries.of_study(study_instance_uid)],
+    }
+
+
+def study_results(parts: WebParts, study_instance_uid: str, visible: StudyFilter) -> dict[str, Any]:
+    """What engines said of a study, newest revision of each: for programs that know no DICOM."""
+    study = parts.index.study(study_instance_uid, visible)
+    records = parts.results.of_study(study_instance_uid)
+    deliveries = [delivery(each) for each in parts.deliveries.of_study(study_instance_uid)]
+    runs: dict[str, dict[str, Any]] = {}
+    for record in records:
+        if not record.current:
+            continue
+        run = runs.setdefault(record.run_key, parts.readings.findings(record.run_key) | {"objects": []})
+        run["objects"].append(result(record))
+    for run_key, run in runs.items():
+        run["delivery"] = [each for each in deliveries if each["run_key"] == run_key]
+    return {
+        "schema": RESULTS_SCHEMA,
+        "study_instance_uid": study_instance_uid,
+        "state": study.state.value,
+        "reason": study.reason,
+        "results": list(runs.values()),
+    }
+
+
+def step(transition: Transition) -> dict[str, Any]:
+    """One change of state."""
+    return {
+        "at": moment(transition.at),
+        "subject": transition.subject,
+        "subject_id": transition.subject_id,
+        "from_state": transition.from_state,
+        "to_state": transition.to_state,
+        "reason": transition.reason,
+    }
+
+
+def decision(taken: Decision) -> dict[str, Any]:
+    """One decision that a study is complete."""
+    return {
+        "decision_number": taken.decision_number,
+        "decided_at": moment(taken.decided_at),
+        "evidence": taken.evidence,
+        "reason": taken.reason,
+        "routes": [
+            {"route": each.route, "engine": each.engine, "matched": each.matched, "reason": each.reason}
+            for each in taken.routes
+        ],
+    }
+
+
+def job(record: JobRecord) -> dict[str, Any]:
+    """One job."""
+    return {
+        "job_id": record.job_id,
+        "study_instance_uid": record.study_instance_uid,
+        "engine": record.engine,
+        "route": record.route,
+        "state": record.state.value,
+        "reason": record.reason,
+        "attempts": record.attempts,
+        "deliver_to": list(record.deliver_to),
+        "created_at": moment(record.created_at),
+        "started_at": moment(record.started_at),
+        "ended_at": moment(record.ended_at),
+    }
+
+
+def result(record: ResultRecord) -> dict[str, Any]:
+    """One result object."""
+    return {
+        "kind": record.kind,
+        "form": record.form,
+        "run_key": record.run_key,
+        "engine": record.engine,
+        "revision": record.revision,
+        "current": record.current,
+        "refusal": record.refusal,
+        "sop_class_uid": record.sop_class_uid,
+        "series_instance_uid": record.series_instance_uid,
+        "sop_instance_uid": record.sop_instance_uid,
+    }
+
+
+def delivery(record: DeliveryRecord) -> dict[str, Any]:
+    """One result set on its way to one destination."""
+    return {
+        "delivery_id": record.delivery_id,
+        "run_key": record.run_key,
+        "destination": record.destination,
+        "state": record.state.value,
+        "reason": record.reason,
+        "attempts": record.attempts,
+        "next_attempt_at": moment(record.next_attempt_at),
+        "ended_at": moment(record.ended_at),
+        "items": [
+            {
+                "kind": item.kind,
+                "sop_instance_uid": item.sop_instance_uid,
+                "state": item.state.value,
+                "status": None if item.status is None else f"0x{item.status:04X}",
+                "reason": item.reason,
+                "accepted_at": moment(item.accepted_at),
+            }
+            for item in record.items
+        ],
+    }
+
+
+def refused(caller: RefusedCaller) -> dict[str, Any]:
+    """One caller that was not let in, with the line that lets it in."""
+    return {
+        "calling_ae_title": caller.calling_ae_title,
+        "called_ae_title": caller.called_ae_title,
+        "host": caller.host,
+        "reason": caller.reason,
+        "count": caller.count,
+        "last_at": moment(caller.last_at),
+    }
