@@ -1,6 +1,6 @@
 """The node's own JSON: studies, results, deliveries, peers, rules, ledger."""
 
-from __future__ import annotations
+# No postponed annotations here: the framework reads `Annotated[…, Depends]` made inside functions.
 
 from collections.abc import Callable
 from datetime import timedelta

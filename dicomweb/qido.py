@@ -1,6 +1,6 @@
 """QIDO-RS: search for studies, series and instances. Source: PS3.18 10.6 (Search Transaction)."""
 
-from __future__ import annotations
+# No postponed annotations here: the framework reads `Annotated[…, Depends]` made inside functions.
 
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any

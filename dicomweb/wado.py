@@ -3,7 +3,7 @@
 Source: PS3.18 10.4 (Retrieve Transaction), 8.7 (media types).
 """
 
-from __future__ import annotations
+# No postponed annotations here: the framework reads `Annotated[…, Depends]` made inside functions.
 
 import uuid
 from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
 """Pages of the console."""
 
-from __future__ import annotations
+# No postponed annotations here: the framework reads `Annotated[…, Depends]` made inside functions.
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -43,7 +43,7 @@ def routes(parts: WebParts, access: Access) -> APIRouter:
     return router
 
 
-def _door(pages: _Pages, access: Access) -> APIRouter:
+def _door(pages: "_Pages", access: Access) -> APIRouter:
     router = APIRouter()
 
     @router.get("/")
@@ -71,7 +71,7 @@ def _door(pages: _Pages, access: Access) -> APIRouter:
     return router
 
 
-def _rooms(parts: WebParts, pages: _Pages, access: Access) -> APIRouter:
+def _rooms(parts: WebParts, pages: "_Pages", access: Access) -> APIRouter:
     router = APIRouter()
     may_look = Depends(access.requires("console"))
 

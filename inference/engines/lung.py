@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from pydicom import Dataset
 
-from inference.engines import lung_codes as codes
 from inference.engines.lung_figures import (
     LungFigures,
     end_areas_cm2,
@@ -23,6 +22,7 @@ from inference.engines.orientation import Orientation
 from inference.engines.protocol import EngineDescription, SeriesNeeds
 from inference.errors import UnsuitableStudy
 from inference.findings import Code, Findings, Measurement, MeasurementGroup, NotComputed, Segment
+from inference.results import codes
 from inference.volume import Volume
 
 NAME = "classical-lung"
@@ -161,7 +161,7 @@ def _group(
 
 def _basic(figures: LungFigures) -> tuple[Measurement, ...]:
     return (
-        Measurement(codes.VOLUME, round(figures.volume_ml, 1), codes.CUBIC_CENTIMETRE),
+        Measurement(codes.VOLUME, round(figures.volume_ml, 1), codes.CUBIC_CENTIMETRE, method=codes.VOXEL_SUM),
         Measurement(codes.ATTENUATION, round(figures.mean_hu, 1), codes.HOUNSFIELD, derivation=codes.MEAN),
     )
 
@@ -171,16 +171,16 @@ def _both_group(both: LungFigures, header: Dataset, withheld: str) -> Measuremen
     not_computed: tuple[NotComputed, ...] = ()
     if withheld:
         not_computed = (
-            NotComputed(codes.LAA_950, codes.PERCENT, withheld),
-            NotComputed(codes.PERC15, codes.HOUNSFIELD, withheld),
+            NotComputed(codes.LOW_ATTENUATION_AREA, codes.PERCENT, withheld),
+            NotComputed(codes.PERCENTILE_15, codes.HOUNSFIELD, withheld),
         )
     else:
         caution = _KERNEL_CAUTION if kernel_sharpness(header) == "unknown" else ""
         measurements += (
-            Measurement(codes.LAA_950, round(both.below_950_percent, 2), codes.PERCENT, caution=caution),
-            Measurement(codes.PERC15, round(both.percentile_15_hu, 1), codes.HOUNSFIELD, caution=caution),
+            Measurement(codes.LOW_ATTENUATION_AREA, round(both.below_950_percent, 2), codes.PERCENT, caution=caution),
+            Measurement(codes.PERCENTILE_15, round(both.percentile_15_hu, 1), codes.HOUNSFIELD, caution=caution),
         )
-    return _group("both lungs", codes.BOTH, ("Right lung", "Left lung"), measurements, not_computed)
+    return _group("both lungs", codes.BILATERAL, ("Right lung", "Left lung"), measurements, not_computed)
 
 
 def _summary(
