@@ -187,7 +187,9 @@ def settle(connection: Connection, study_instance_uid: str, decision_number: int
         return
     deciding = next(states for states, study_state in STUDY_STATE if study_state is state)
     said = [f"{job.engine}: {job.reason}" for job in jobs if job.state in deciding and job.reason]
-    reason = _ANSWERED if state is StudyState.ANSWERED else " ".join(said)
+    if state is StudyState.ANSWERED:
+        said = [_ANSWERED, *(f"{job.engine}: {job.reason}" for job in jobs if job.reason)]
+    reason = " ".join(said)
     ledger.move(connection, study_instance_uid, state, reason=reason, at=at)
 
 

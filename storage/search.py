@@ -218,7 +218,10 @@ def _in_attributes(attributes: ColumnElement[str], key: Key, matcher: Matcher) -
     tables: list[FromClause] = []
     for depth, tag in enumerate(key.path):
         is_value = depth == len(key.path) - 1
-        values = _values(source, f"{tag:08X}", matcher.dialect, is_value=is_value).render_derived(f"values_{depth}")
+        values = _values(source, f"{tag:08X}", matcher.dialect, is_value=is_value)
+        # SQLite names the columns of a table function itself; PostgreSQL wants their names.
+        name = f"values_{depth}"
+        values = values.alias(name) if matcher.dialect == "sqlite" else values.render_derived(name)
         tables.append(values)
         source = values.c.value
     condition = matcher.text(source, key)

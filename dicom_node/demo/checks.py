@@ -81,8 +81,16 @@ def _other_identity(result: Dataset, source: Dataset) -> list[str]:
     return [name for name in _IDENTITY if str(result.get(name) or "") != str(source.get(name) or "")]
 
 
+#: References of the source study itself, which are copied and lead elsewhere.
+_COPIED = frozenset(
+    {"ReferencedStudySequence", "ReferencedRequestSequence", "RequestAttributesSequence", "ReferencedPatientSequence"}
+)
+
+
 def _referenced(dataset: Dataset) -> Iterator[str]:
     for element in dataset:
+        if element.keyword in _COPIED:
+            continue
         if element.keyword == "ReferencedSOPInstanceUID" and element.value:
             yield str(element.value)
         elif element.VR == "SQ":

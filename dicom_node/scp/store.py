@@ -25,7 +25,7 @@ from storage.intake import Intake
 log = logging.getLogger(__name__)
 
 #: Leading zeros in a component break PS3.5 9.1 but are met; anything else that is no digit is no UID.
-_UID = re.compile(r"\d+(\.\d+)*")
+_UID = re.compile(r"\d+(\.\d+)*", re.ASCII)
 
 
 @dataclass(frozen=True)

@@ -106,14 +106,14 @@ def test_a_filter_hides_studies_of_other_senders(index: Index, receive: Receive)
 def test_a_sender_is_active_while_its_association_has_traffic(
     index: Index, receive: Receive, database: Database
 ) -> None:
+    for number, name in enumerate(("a1", "a2", "a3"), start=1):
+        receive(make_ct_instance(number), sent_by(f"peer{number}", name))
     now = datetime.now(UTC)
     for name, traffic_s, closed in (("a1", 1, False), ("a2", 60, False), ("a3", 1, True)):
         at = now - timedelta(seconds=traffic_s)
         values = {"association_id": name, "receiver": "r", "opened_at": at, "last_traffic_at": at}
         with database.write() as connection:
             connection.execute(insert(associations).values(**values, closed_at=at if closed else None))
-    for number, name in enumerate(("a1", "a2", "a3"), start=1):
-        receive(make_ct_instance(number), sent_by(f"peer{number}", name))
     senders = {each.peer: each.active for each in index.senders_of(uid(1), now=now, idle_after_s=2.0)}
     assert senders == {"peer1": True, "peer2": False, "peer3": False}
 
