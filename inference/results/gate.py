@@ -137,7 +137,7 @@ def _name_problems(result: Result, evidence: Sequence[Dataset]) -> Iterator[str]
         yield "SOP Class is not that of its kind"
     if dataset.get("Modality") != modality:
         yield f"Modality is not {modality}"
-    for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+    for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):  # that of the study is the source's own, however odd
         if not UID(str(dataset.get(keyword, ""))).is_valid:
             yield f"{keyword} is no UID"
     if any(dataset.get("StudyInstanceUID") != header.StudyInstanceUID for header in evidence):

@@ -29,8 +29,10 @@ from inference.results.charset import (
 )
 from inference.results.elements import items_of
 
-#: Attributes that every result takes from its source. Source: PS3.3 C.7.1.1 (Patient), C.7.2.1 (General Study),
-#: C.7.2.2 (Patient Study), C.7.1.3 and C.7.2.3 (Clinical Trial), C.12.1 (time zone); two retired ones still in use.
+#: Attributes that every result takes from its source. Referenced Study and Referenced Patient are left out: they
+#: name management objects of the past, and are what senders and de-identifiers leave incomplete.
+#: Source: PS3.3 C.7.1.1 (Patient), C.7.2.1 (General Study), C.7.2.2 (Patient Study), C.7.1.3 and C.7.2.3 (Clinical
+#: Trial), C.12.1 (time zone); two retired ones still in use.
 COPIED = (
     "TimezoneOffsetFromUTC",
     # Patient
@@ -47,7 +49,6 @@ COPIED = (
     "PatientDeathDateInAlternativeCalendar",
     "PatientAlternativeCalendar",
     "PatientSex",
-    "ReferencedPatientSequence",
     "QualityControlSubject",
     "OtherPatientIDs",
     "OtherPatientNames",
@@ -89,7 +90,6 @@ COPIED = (
     "PhysiciansOfRecordIdentificationSequence",
     "NameOfPhysiciansReadingStudy",
     "PhysiciansReadingStudyIdentificationSequence",
-    "ReferencedStudySequence",
     "RequestingService",
     "RequestingServiceCodeSequence",
     "ReasonForPerformedProcedureCodeSequence",
@@ -232,7 +232,7 @@ class SourceIdentity:
             takes_study = keyword in ("AccessionNumber", "IssuerOfAccessionNumberSequence") and tag not in source_item
             holder = self._source if takes_study else source_item
             element = copy_element(holder, tag, keep_bytes=self.keeps_bytes)
-            if element is not None:
+            if element is not None and keyword != "ReferencedStudySequence":
                 item[tag] = element
             elif keyword in _REQUEST_TYPE_2:
                 vr = dictionary_VR(tag)

@@ -296,7 +296,7 @@ def _algorithm(run: Run, *, parameters: bool = False, brief: bool = False) -> Al
 
 
 def _text(name: Code, value: str, relationship: RelationshipTypeValues) -> ContentItem:
-    return TextContentItem(codes.concept(name), value, relationship)
+    return TextContentItem(codes.concept(name), words.cleaned(value), relationship)
 
 
 def _previous(run: Run, before: Predecessor) -> Dataset:

@@ -17,6 +17,7 @@ SUMMARY_OF_CLASSICAL = "RESEARCH USE"
 SUMMARY_OF_MODEL = "Draft text"
 SUMMARY_OF_REFUSAL = "NOT ANALYSED"
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _WHAT = {"sr": "measurements", "seg": "outlines"}
 
 
@@ -47,6 +48,15 @@ def revision_sentence(run: Run, *, analysed_at: datetime, replaced_at: datetime)
     when = replaced_at.strftime("%H:%M" if same_day else "%Y-%m-%d %H:%M")
     reason = f": {run.revision_reason}" if run.revision_reason else "."
     return f"Revision {run.revision}, replaces revision {run.revision - 1} of {when}{reason}"
+
+
+def cleaned(text: str) -> str:
+    """Make a sentence fit for a report: sources that it quotes may hold control or undecodable characters.
+
+    Source: PS3.5 6.2 (UT: line breaks and tabs, no other control characters).
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _CONTROL.sub(" ", lines).replace("\ufffd", "[?]")
 
 
 def claims_ai(text: str) -> bool:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import highdicom as hd
 import numpy as np
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 
 from tests.builders.findings import ct_headers, in_many_scripts, lungs, make_run, refused, second_run, write
 from tests.builders.result_sets import ResultSet, built, lung_set, texts
+from tests.builders.shared_data import shared_data
 
 
 def tool(name: str, package: str) -> str:
@@ -52,6 +54,32 @@ def test_dciodvfy_finds_no_error(kind: str, tmp_path: Path) -> None:
         done = subprocess.run([dciodvfy, path], capture_output=True, text=True, check=False)
         told = done.stdout + done.stderr
         assert [line for line in told.splitlines() if line.startswith("Error")] == []
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    "series",
+    [
+        ("ct_chest", "philips_64x5mm_kernelB"),
+        ("ct_chest", "siemens_30x8mm_B40f"),
+        ("ct_abdomen", "acrin_flt_37x4.25mm"),
+        ("ct_abdomen", "dcmqi_liver_ct_3slice"),
+        ("mr", "tcga_lihc_haste_cor_30"),
+    ],
+    ids=lambda series: series[1],
+)
+def test_dciodvfy_finds_no_error_in_results_on_real_scans(series: tuple[str, str], tmp_path: Path) -> None:
+    dciodvfy = tool("dciodvfy", "dicom3tools")
+    headers = [dcmread(path, stop_before_pixels=True) for path in sorted(shared_data(*series).iterdir())]
+    headers.sort(key=lambda header: float(header.get("SliceLocation", header.InstanceNumber)))
+    mask = np.zeros((len(headers), headers[0].Rows, headers[0].Columns), dtype=np.bool_)
+    mask[1:, 20:60, 20:50] = True
+    findings = replace(lungs(), segments=(replace(lungs().segments[0], mask=mask),))
+    run = make_run(headers, study_instance_uid=headers[0].StudyInstanceUID)
+    for result in built(findings, evidence=headers, run=run).results:
+        path = write(tmp_path, result.kind, result.part10)
+        done = subprocess.run([dciodvfy, path], capture_output=True, text=True, check=False)
+        assert [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")] == []
 
 
 @pytest.mark.parametrize("kind", SETS)

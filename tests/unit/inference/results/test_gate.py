@@ -336,3 +336,9 @@ def test_mixed_sources_are_refused_for_outlines() -> None:
 def test_node_of_the_builders_is_named() -> None:
     assert isinstance(lung_set().results[0], Result)
     assert lung_set().sr.StationName == NODE.name
+
+
+def test_study_whose_uid_is_odd_is_answered_all_the_same() -> None:
+    headers = ct_headers(StudyInstanceUID="1.2.003.4")
+    result = built(lungs(), evidence=headers, run=make_run(study_instance_uid="1.2.003.4"))
+    assert result.sr.StudyInstanceUID == "1.2.003.4"

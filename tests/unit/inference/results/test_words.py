@@ -64,3 +64,12 @@ def test_revision_of_another_day_says_the_day() -> None:
         later, analysed_at=later.analysed_at.replace(day=5), replaced_at=later.predecessor.analysed_at
     )
     assert told == "Revision 2, replaces revision 1 of 2026-03-01 14:03: 12 images arrived later."
+
+
+def test_characters_that_no_report_may_hold_are_made_visible_or_blank() -> None:
+    assert words.cleaned("One\r\ntwo\x1b[1m \ufffd\ttab") == "One\ntwo [1m [?]\ttab"
+
+
+def test_damaged_description_of_a_source_does_not_stop_its_report() -> None:
+    quoting = lungs(narrative=("Input: series 2 'Thorax \ufffd\x07'.",))
+    assert "Input: series 2 'Thorax [?] '." in texts(built(quoting).sr)
