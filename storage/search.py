@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from sqlalchemy import ColumnElement, FromClause, Row, Select, and_, cast, exists, func, select, type_coerce
+from sqlalchemy import ColumnElement, FromClause, Row, Select, and_, cast, exists, func, select
 from sqlalchemy.dialects.postgresql import JSONB
 
 from storage.header import INSTANCE_KEYWORDS, SERIES_KEYWORDS, STUDY_KEYWORDS
@@ -234,7 +234,7 @@ def _values(source: ColumnElement[Any], tag: str, dialect: str, *, is_value: boo
     """Give the values of one attribute of a JSON object as a table with a column `value`."""
     if dialect == "sqlite":
         return func.json_each(source, f'$."{tag}".Value').table_valued("value", joins_implicitly=True)
-    values = type_coerce(source, JSONB)[tag]["Value"]
+    values = func.jsonb_extract_path(source, tag, "Value")
     expand = func.jsonb_array_elements_text if is_value else func.jsonb_array_elements
     return expand(values).table_valued("value", joins_implicitly=True)
 

@@ -182,9 +182,6 @@ _REQUEST_TYPE_3 = (
     "ReasonForRequestedProcedureCodeSequence",
 )
 
-#: De-identification leaves items of this without their class: such a reference names nothing (PS3.3 table 10-11).
-_REFERENCED_STUDY, _SOP_CLASS, _SOP_INSTANCE = 0x00081110, 0x00081150, 0x00081155
-
 #: Text whose stored bytes are the value, whatever they say.
 _PLAIN_VRS = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR"})
 
@@ -284,10 +281,6 @@ def copy_element(dataset: Dataset, tag: BaseTag, *, keep_bytes: bool = False) ->
     vr = found.VR if found.VR not in (None, "UN") else dictionary_VR(tag)
     if vr == "SQ":
         items = [_copy_item(item, keep_bytes=keep_bytes) for item in dataset[tag].value or ()]
-        if tag == _REFERENCED_STUDY:
-            items = [item for item in items if _SOP_CLASS in item and _SOP_INSTANCE in item]
-            if not items:
-                return None
         return DataElement(tag, "SQ", Sequence(items))
     stored = _stored_bytes(found)
     if stored is not None and (vr in _PLAIN_VRS or (keep_bytes and vr in TEXT_VRS)):
