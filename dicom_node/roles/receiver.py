@@ -5,6 +5,7 @@ from __future__ import annotations
 from dicom_node.live_peers import LivePeers
 from dicom_node.parts import Storage
 from dicom_node.scp.receiver import Receiver
+from dicom_node.scp.services import ScpService
 from dicom_node.supervisor import RoleContext
 from storage.associations import Associations
 
@@ -15,7 +16,14 @@ def run(context: RoleContext) -> None:
     storage = Storage.open(settings)
     intake = storage.intake(settings)
     peers = LivePeers(context.config_dir / "peers.yaml", settings.peers)
-    receiver = Receiver(settings.dimse, peers=peers, intake=intake, associations=Associations(storage.database))
+    services: list[ScpService] = []  # what is served beside C-ECHO and C-STORE
+    receiver = Receiver(
+        settings.dimse,
+        peers=peers,
+        intake=intake,
+        associations=Associations(storage.database),
+        services=services,
+    )
     receiver.start()
     try:
         context.ready(port=receiver.port)

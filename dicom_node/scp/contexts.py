@@ -15,6 +15,11 @@ VERIFICATION = "1.2.840.10008.1.1"
 #: Source: PS3.4 Annex B (Storage Service Class).
 STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
 
+#: SOP Class → the service that answers it; storage is told by rule. Source: PS3.4 A.4 (Verification).
+SERVICE_CLASSES: dict[str, Service] = {
+    VERIFICATION: "echo",
+}
+
 UNCOMPRESSED = (
     "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
     "1.2.840.10008.1.2",  # Implicit VR Little Endian
@@ -89,8 +94,8 @@ def service_of(abstract_syntax: str) -> Service | None:
 
     Storage is every storage SOP Class of the standard, retired or newer than this program, and every private one.
     """
-    if abstract_syntax == VERIFICATION:
-        return "echo"
+    if abstract_syntax in SERVICE_CLASSES:
+        return SERVICE_CLASSES[abstract_syntax]
     if abstract_syntax in WITHOUT_PATIENT:
         return None
     if not abstract_syntax.startswith(_STANDARD_ROOT):

@@ -6,7 +6,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import cast
 
@@ -29,6 +29,7 @@ from dicom_node.scp.hosts import HostNames, address_of
 from dicom_node.scp.pace import Pace
 from dicom_node.scp.register import OpenAssociation, Register
 from dicom_node.scp.server import BoundedServer, listen
+from dicom_node.scp.services import ScpParts, ScpService
 from dicom_node.scp.status import INVALID_SOP_INSTANCE, SUCCESS
 from dicom_node.scp.store import StoreParts, handle_store
 from storage.associations import Associations
@@ -53,6 +54,7 @@ class Receiver:
         peers: Mapping[str, Peer],
         intake: Intake,
         associations: Associations,
+        services: Sequence[ScpService] = (),
         names: HostNames | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -64,6 +66,8 @@ class Receiver:
         self._register = Register(associations, receiver=receiver, clock=clock)
         self._stopping = threading.Event()
         self._store_parts = StoreParts(intake, self._register, peers, Pace(), self._stopping)
+        parts = ScpParts(settings, self._register, peers, self._stopping)
+        self._services = [handler for service in services for handler in service(parts)]
         self._server: BoundedServer | None = None
         self._thread: threading.Thread | None = None
 
@@ -142,6 +146,7 @@ class Receiver:
             (evt.EVT_ABORTED, self._on_aborted),
             (evt.EVT_REJECTED, self._on_aborted),
             (evt.EVT_CONN_CLOSE, self._on_connection_closed),
+            *self._services,
         ]
 
     def _on_requested(self, event: Event) -> None:

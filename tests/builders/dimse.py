@@ -8,7 +8,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -22,6 +22,7 @@ from configs.peers import Peer
 from configs.settings import DimseSettings
 from dicom_node.network import application_entity
 from dicom_node.scp.receiver import Receiver
+from dicom_node.scp.services import ScpService
 from dicom_node.scu.store import Outgoing
 from storage.records import InstanceRole, Kept, Origin, Outcome
 from tests.builders.ct import encode
@@ -146,7 +147,12 @@ class Listening:
 
 @contextlib.contextmanager
 def listening(
-    *, peers: Mapping[str, Peer] | None = None, door: Any = None, rows: Any = None, **settings: Any
+    *,
+    peers: Mapping[str, Peer] | None = None,
+    door: Any = None,
+    rows: Any = None,
+    services: Sequence[ScpService] = (),
+    **settings: Any,
 ) -> Iterator[Listening]:
     """Start a receiver on a free port of this machine, and stop it."""
     door, rows = door or RememberingDoor(), rows or RememberingRows()
@@ -155,6 +161,7 @@ def listening(
         peers={"loopback": a_peer()} if peers is None else peers,
         intake=door,
         associations=rows,
+        services=services,
     )
     receiver.start()
     try:
