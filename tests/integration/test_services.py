@@ -32,7 +32,9 @@ def test_a_service_of_its_own_module_answers_and_knows_which_peer_asks(monkeypat
         listening(peers={"viewer": a_peer(accept=["find"])}, services=[service]) as here,
         associated(here.port, [(STUDY_ROOT_FIND, [EXPLICIT])], calling="VIEWER") as association,
     ):
-        answers = list(association.send_c_find(Dataset(), STUDY_ROOT_FIND))
+        identifier = Dataset()
+        identifier.QueryRetrieveLevel = "STUDY"
+        answers = list(association.send_c_find(identifier, STUDY_ROOT_FIND))
     assert [(status.Status, found.PatientID if found else None) for status, found in answers] == [
         (0xFF00, "VIEWER"),
         (0x0000, None),
