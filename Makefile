@@ -5,7 +5,7 @@ BASE := $(PYTHON3) scripts/bootstrap.py
 export OPENBLAS_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup run demo test unit check bench clean
+.PHONY: help setup run demo test unit check bench conformance clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,7 +36,10 @@ check: setup ## format, lint, types, import contracts, unit tests
 	@$(BIN)/lint-imports >build/lint-imports.log 2>&1 || { cat build/lint-imports.log; exit 1; }
 	@$(BIN)/python -m pytest -q tests/unit -n 2
 
-check: | build
+conformance: ## write CONFORMANCE.md anew from the code's tables
+	@$(BIN)/python -m dicom_node.conformance >build/CONFORMANCE.md && mv build/CONFORMANCE.md CONFORMANCE.md
+
+conformance check: | build
 build:
 	@mkdir -p build
 

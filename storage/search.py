@@ -118,6 +118,17 @@ class SearchAnswer:
     """Attributes that were not matched, as the index does not have them."""
 
 
+def matched_attributes(level: Level) -> tuple[str, ...]:
+    """Name the attributes that a query at a level can match, those of its own level first; sequences by their items."""
+    names: list[str] = []
+    for at in reversed(_LEVELS[: _LEVELS.index(level) + 1]):
+        tags = _INDEXED[at] | {tag for tag, where in _COLUMN_LEVEL.items() if where is at}
+        paths = [(tag,) if dictionary_VR(tag) != "SQ" else (tag, 0) for tag in sorted(tags)]
+        usable = [path for path in paths if _level_of(Key(path, ""), level) is not None]
+        names += [name_of(path[:1]) + (".…" if len(path) > 1 else "") for path in usable]
+    return tuple(dict.fromkeys(names))
+
+
 def search_statement(level: Level, query: Query, visible: StudyFilter, *, dialect: str) -> Search:
     """Turn a query into one statement.
 

@@ -22,6 +22,17 @@ FAILURE_REASON: dict[type[NodeError], int] = {
     UnreadableInstance: 0xC000,  # Error: Cannot understand
 }
 
+#: In words, for the conformance statement. Source: PS3.4 B.2.3, PS3.7 Annex C.
+STORE_STATUSES: dict[int, str] = {
+    SUCCESS: "Success: the instance survives a power cut; a copy under a kept UID is kept beside it",
+    OUT_OF_RESOURCES: "Refused: out of resources; the disk reserve is reached or the index does not answer",
+    0xA900: "Error: the data set does not match the SOP Class or Instance of the request",
+    0xC000: "Error: cannot understand; the bytes are no data set, are cut short, or lack a UID",
+    INVALID_SOP_INSTANCE: "Invalid SOP Instance: its UID is missing or none",
+    PROCESSING_FAILURE: "Processing failure: an error of the node",
+}
+ECHO_STATUSES: dict[int, str] = {SUCCESS: "Success"}
+
 
 def status_for(error: NodeError) -> int:
     """Give the Status of a C-STORE that failed; what the table does not name is our own failure."""

@@ -1,0 +1,97 @@
+"""Application entity, association policies, presentation contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import get_args
+
+from configs.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from configs.peers import Service
+from configs.settings import DimseSettings
+from dicom_node.conformance.markdown import name_of, table
+from dicom_node.rejections import (
+    CALLED_AE_TITLE_NOT_RECOGNIZED,
+    CALLING_AE_TITLE_NOT_RECOGNIZED,
+    LOCAL_LIMIT_EXCEEDED,
+    TEMPORARY_CONGESTION,
+    Rejection,
+    meaning,
+)
+from dicom_node.scp.contexts import LOSSLESS, LOSSY, TRANSFER_SYNTAXES, UNCOMPRESSED
+from dicom_node.scu.association import DEFAULT_TIMEOUTS
+from dicom_node.scu.store import MOST_CONTEXTS
+
+_REJECTIONS: tuple[tuple[Rejection, str], ...] = (
+    (CALLING_AE_TITLE_NOT_RECOGNIZED, "the caller is no listed peer, or calls from another address than its own"),
+    (CALLED_AE_TITLE_NOT_RECOGNIZED, "the called AE title is none of the node's"),
+    (LOCAL_LIMIT_EXCEEDED, "`dimse.maximum_associations` or the peer's `caps.associations` is reached"),
+    (TEMPORARY_CONGESTION, "the index does not answer"),
+)
+
+
+def sections() -> Iterator[str]:
+    """Give the sections."""
+    yield _entity()
+    yield _policies()
+    yield _transfer_syntaxes()
+
+
+def _entity() -> str:
+    settings = DimseSettings()
+    rows = (
+        ("Implementation Class UID", IMPLEMENTATION_CLASS_UID),
+        ("Implementation Version Name", IMPLEMENTATION_VERSION_NAME),
+        ("Application Context Name", f"1.2.840.10008.3.1.1.1 ({name_of('1.2.840.10008.3.1.1.1')})"),
+        (
+            "AE title",
+            f"`{settings.ae_title}` (`dimse.ae_title`; more by `dimse.also_answers_to`, per peer `answer_as`)",
+        ),
+        ("Port", f"{settings.port} (`dimse.port`), on {settings.host} unless configured (`dimse.host`)"),
+    )
+    return "Application entity\n\n" + table(("", ""), rows)
+
+
+def _policies() -> str:
+    settings = DimseSettings()
+    limits = (
+        ("Associations accepted at a time", settings.maximum_associations, "`dimse.maximum_associations`"),
+        ("Maximum length of PDUs received, bytes", settings.maximum_pdu_size, "`dimse.maximum_pdu_size`"),
+        ("Presentation contexts of an association, either side", MOST_CONTEXTS, "the standard's limit"),
+        ("One instance received, 10^6 bytes", f"{settings.maximum_instance_mb:g}", "`dimse.maximum_instance_mb`"),
+        (
+            "Seconds for an association request to be complete",
+            f"{settings.answer_within_s:g}",
+            "`dimse.answer_within_s`",
+        ),
+        ("Seconds for a peer to answer a message", f"{settings.answer_within_s:g}", "`dimse.answer_within_s`"),
+        ("Seconds without traffic before an abort", f"{settings.idle_after_s:g}", "`dimse.idle_after_s`"),
+        ("As requestor: seconds for the connection", f"{DEFAULT_TIMEOUTS.connect_s:g}", "fixed"),
+    )
+    rejected = ((*_codes(rejection), meaning(rejection), when) for rejection, when in _REJECTIONS)
+    services = ", ".join(f"`{service}`" for service in get_args(Service))
+    return (
+        "Association policies\n\n"
+        + table(("limit or timer", "shipped value", "setting"), limits)
+        + "\nWho may associate stands in `peers.yaml`: AE title, addresses, and the services that it may use"
+        + f" (of {services}). Contexts of services that a peer may not use are refused. Rejections:\n\n"
+        + table(("result", "source", "reason", "words", "when"), rejected)
+        + "\nOne message is answered after the other; an asynchronous operations window is not negotiated."
+        + " User identity is not negotiated.\n"
+    )
+
+
+def _codes(rejection: Rejection) -> tuple[int, int, int]:
+    return rejection.result, rejection.source, rejection.reason
+
+
+def _transfer_syntaxes() -> str:
+    kinds = ((UNCOMPRESSED, "uncompressed"), (LOSSLESS, "lossless"), (LOSSY, "may be lossy"))
+    rows = (
+        (place, name_of(uid), uid, next(kind for uids, kind in kinds if uid in uids))
+        for place, uid in enumerate(TRANSFER_SYNTAXES, 1)
+    )
+    return (
+        "Transfer syntaxes\n\nAs acceptor the first of this list that a presentation context offers is taken, whatever"
+        " the requestor's order: a sender compresses to what is picked, and densities suffer from it. Instances are"
+        " kept as they were received.\n\n" + table(("order", "name", "UID", "pixels"), rows)
+    )

@@ -1,0 +1,39 @@
+"""The objects that the node makes: IODs, templates, codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dicom_node.conformance.markdown import name_of, table
+from inference.results import codes, seg, sr
+from inference.results.run import CANONICAL_FORM
+
+
+def sections() -> Iterator[str]:
+    """Give the sections."""
+    yield _objects()
+    yield _private_codes()
+
+
+def _objects() -> str:
+    rows = (
+        (name_of(sr.SOP_CLASS), sr.SOP_CLASS, "TID 1500 Imaging Measurement Report, with TID 1411, 1501, 300, 4019"),
+        (name_of(seg.SOP_CLASS), seg.SOP_CLASS, "BINARY, one frame per segment and slice, on the source's own grid"),
+    )
+    return (
+        "Objects made\n\n"
+        + table(("SOP Class", "UID", "content"), rows)
+        + f"\nThe canonical set (`{CANONICAL_FORM}`) is always kept. Objects are marked as unverified and name their"
+        " equipment, algorithm and sources. Patient and study attributes are copied verbatim from the source. SOP"
+        " Instance UIDs are derived (`2.25.` and a name-based UUID) from the inputs, the engine and its parameters:"
+        " the same input gives the same object.\n"
+    )
+
+
+def _private_codes() -> str:
+    rows = ((code.value, code.scheme, code.meaning, source) for code, (_, source) in codes.BEYOND_PYDICOM.items())
+    return (
+        f"Codes\n\nCodes are those of PS3.16. Concepts that no public scheme names are in scheme `{codes.OUR_SCHEME}`,"
+        " identified in each object that uses it. Codes in use beside the dictionary of the library in use:\n\n"
+        + table(("value", "scheme", "meaning", "source"), rows)
+    )

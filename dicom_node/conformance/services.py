@@ -1,0 +1,73 @@
+"""What is served and what is used over DIMSE: SOP Classes, roles, Statuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pydicom._uid_dict import UID_dictionary
+
+from configs.peers import Service
+from dicom_node.conformance.markdown import name_of, table
+from dicom_node.scp.contexts import SERVICE_CLASSES, WITHOUT_PATIENT, service_of
+from dicom_node.scp.status import ECHO_STATUSES, STORE_STATUSES
+from dicom_node.worker.outcomes import STATUS, Effect
+
+#: Service → what it is called, and the Statuses that it answers.
+SERVED: dict[Service, tuple[str, Mapping[int, str]]] = {
+    "echo": ("C-ECHO", ECHO_STATUSES),
+    "store": ("C-STORE", STORE_STATUSES),
+}
+
+_EFFECT = {
+    Effect.ACCEPTED: "delivered",
+    Effect.RETRY: "tried again, with growing pauses",
+    Effect.GIVE_UP: "given up; a person is told",
+}
+
+
+def sections() -> Iterator[str]:
+    """Give the sections."""
+    yield _served()
+    yield _storage()
+    yield _used()
+
+
+def _served() -> str:
+    rows = [(name_of(uid), uid, _title(service), "SCP") for uid, service in SERVICE_CLASSES.items()]
+    rows.append(("each storage SOP Class (next section)", "", _title("store"), "SCP"))
+    text = "Services as SCP\n\n" + table(("SOP Class", "UID", "service", "role"), rows)
+    for title, statuses in SERVED.values():
+        codes = ((f"0x{code:04X}", words) for code, words in statuses.items())
+        text += f"\n### {title}: Statuses answered\n\n" + table(("Status", "meaning"), codes)
+    return text
+
+
+def _title(service: Service) -> str:
+    return SERVED[service][0]
+
+
+def _storage() -> str:
+    """Every storage SOP Class of the dictionary in use; newer and private ones follow the rule."""
+    known = sorted((name_of(uid), uid) for uid in UID_dictionary if service_of(uid) == "store")
+    refused = sorted((name_of(uid), uid) for uid in WITHOUT_PATIENT)
+    return (
+        "Storage SOP Classes\n\nAccepted as SCP, from a peer that may store, in every transfer syntax of this page:"
+        " those listed, retired ones, private ones, and those newer than this list under the standard's root.\n\n"
+        + table(("SOP Class", "UID"), known)
+        + "\nNot accepted, as their instances belong to no patient:\n\n"
+        + table(("SOP Class", "UID"), refused)
+    )
+
+
+def _used() -> str:
+    rows = (
+        (f"0x{first:04X}" + (f" - 0x{last:04X}" if last != first else ""), words or "success", _EFFECT[effect])
+        for first, last, effect, words in STATUS
+    )
+    return (
+        "Services as SCU\n\nC-ECHO, to test a peer (`dicom-node peers echo`). C-STORE, to deliver results and to send"
+        " files (`dicom-node send`): each (SOP Class, transfer syntax) in a presentation context of its own, as it is"
+        " kept first; an uncompressed instance also in Explicit and Implicit VR Little Endian. Nothing is compressed"
+        " or decompressed. More than 128 contexts are spread over several associations, one after the other. What a"
+        " Status of the destination comes to:\n\n" + table(("Status", "meaning", "then"), rows)
+    )

@@ -1,0 +1,65 @@
+"""DICOMweb: resources and what is answered, read from the routes themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+
+from dicom_node.conformance.markdown import table
+from dicomweb import qido, wado
+from dicomweb.problems import STATUS
+from storage.blobs import BlobStore
+from storage.index import Index
+from storage.matching import Level
+from storage.search import matched_attributes
+
+
+def sections() -> Iterator[str]:
+    """Give the sections."""
+    yield _resources()
+    yield _search()
+
+
+def _resources() -> str:
+    nothing: Any = None
+    routers = (
+        ("QIDO-RS", qido.routes(cast(Index, nothing), _nobody)),
+        ("WADO-RS", wado.routes(cast(Index, nothing), cast(BlobStore, nothing), _nobody)),
+    )
+    rows = [row for name, router in routers for row in _routes(name, router)]
+    statuses = sorted({(status, kind.__doc__ or "") for kind, status in STATUS if status < 500 or status > 500})
+    failures = ((status, words.strip().splitlines()[0]) for status, words in statuses)
+    return (
+        "DICOMweb services\n\n"
+        + table(("service", "method", "resource"), rows)
+        + "\nMetadata and search results are `application/dicom+json`. Whole instances are given as stored, frames as"
+        " stored or, where the caller takes octets only, decoded (Explicit VR Little Endian). Failures are"
+        " `application/problem+json`:\n\n" + table(("status", "when"), failures)
+    )
+
+
+def _routes(service: str, router: APIRouter) -> Iterator[tuple[str, str, str]]:
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            yield service, ", ".join(sorted(route.methods or ())), f"`{route.path}`"
+
+
+def _nobody(_: str) -> Any:
+    def refuse() -> None:
+        raise PermissionError("these routes are listed, never served")
+
+    return refuse
+
+
+def _search() -> str:
+    rows = [(level.value, ", ".join(matched_attributes(level))) for level in Level]
+    return (
+        "Matching\n\nSingle value, list, wildcard, range, sequence and universal matching, with regard to case; names"
+        " of persons without regard to case and accents, each component group by itself; with `fuzzymatching=true` a"
+        " person also matches where each given word begins a word of the name. Ranges of Study Date and Study Time"
+        " that are given together are one range of moments. An attribute that is not listed is not matched, and named"
+        " in a `Warning` header.\n\n" + table(("level", "attributes matched"), rows)
+    )
