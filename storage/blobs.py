@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -14,6 +17,9 @@ from storage.errors import DiskFull, NotKept, StorageError
 
 #: Files that are being written; swept of what dead processes left.
 _INCOMING = "incoming"
+_LOCK = ".lock"
+#: Directories remembered as made and synced; more are looked at again.
+_MOST_REMEMBERED = 4096
 
 
 class BlobUnwritable(StorageError):
@@ -79,24 +85,39 @@ class BlobStore(Protocol):
         """Bytes that can still be written."""
         ...
 
+    def placed(self, prefix: str, *, before: datetime) -> Iterator[str]:
+        """Give the paths that begin with `prefix` and were placed before a time."""
+        ...
+
 
 class LocalBlobs:
     """Blobs as files below one directory.
 
-    Each process writes below a directory of its own in `incoming/`, so that what a dead one left
-    can be told apart and swept.
+    Each process writes below a directory of its own in `incoming/` and holds a lock there, so that what a
+    dead one left can be told apart and swept. A process that only reads leaves no trace.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
-        self._incoming = self._root / _INCOMING / str(os.getpid())
-        self._made: set[Path] = set()
-        self._incoming.mkdir(parents=True, exist_ok=True)
+        self._durable: set[Path] = set()
+        self._workplace: _Workplace | None = None
+        self._making = threading.Lock()
+        make_directory(self._root)
 
     def create(self) -> LocalWriter:
         """Begin a file."""
         with _named_failures():
-            return LocalWriter(self, self._incoming / secrets.token_hex(12))
+            try:
+                return LocalWriter(self, self._work_in() / secrets.token_hex(12))
+            except FileNotFoundError:  # somebody tidied up by hand
+                self._workplace = None
+                return LocalWriter(self, self._work_in() / secrets.token_hex(12))
+
+    def _work_in(self) -> Path:
+        with self._making:
+            if self._workplace is None:
+                self._workplace = _Workplace(self._root / _INCOMING)
+            return self._workplace.directory
 
     def sync_directories(self, paths: Iterable[str]) -> None:
         """Sync the directory of each path once."""
@@ -144,21 +165,29 @@ class LocalBlobs:
 
     def free_bytes(self) -> int:
         """Bytes that a process without privileges can still write."""
-        status = os.statvfs(self._root)
+        with _named_failures():
+            status = os.statvfs(self._root)
         return status.f_bavail * status.f_frsize
+
+    def placed(self, prefix: str, *, before: datetime) -> Iterator[str]:
+        """Give the paths of files; a prefix may end within a name."""
+        top, _, begin = prefix.rpartition("/")
+        for entry in _entries(self._full(top)):
+            if entry.name.startswith(begin):
+                yield from self._placed_at(entry, before.timestamp())
+
+    def _placed_at(self, entry: os.DirEntry[str], before: float) -> Iterator[str]:
+        if entry.is_dir(follow_symlinks=False):
+            for below in _entries(Path(entry.path)):
+                yield from self._placed_at(below, before)
+            return
+        with suppress(FileNotFoundError):
+            if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_ctime < before:
+                yield Path(entry.path).relative_to(self._root).as_posix()
 
     def sweep(self) -> int:
         """Remove what dead processes left half written; give how many files."""
-        swept = 0
-        for directory in (self._root / _INCOMING).iterdir():
-            if directory == self._incoming or (directory.name.isdigit() and _lives(int(directory.name))):
-                continue
-            for file in directory.iterdir():
-                file.unlink(missing_ok=True)
-                swept += 1
-            with suppress(OSError):
-                directory.rmdir()
-        return swept
+        return sum(_sweep(Path(entry.path)) for entry in _entries(self._root / _INCOMING) if entry.is_dir())
 
     def _full(self, path: str) -> Path:
         full = self._root / path
@@ -167,15 +196,71 @@ class LocalBlobs:
         return full
 
     def _directory_for(self, path: str) -> Path:
-        """Make the directory of a blob; new ones, and those above them, are synced at once."""
+        """Make the directory of a blob; its name, and those of the directories above it, are durable.
+
+        That another process or thread has made one says nothing about whether it has synced its name yet.
+        """
         full = self._full(path)
-        if full.parent not in self._made:
-            missing = [parent for parent in full.parents if parent.is_relative_to(self._root) and not parent.exists()]
+        if full.parent not in self._durable:
             full.parent.mkdir(parents=True, exist_ok=True)
-            for directory in missing:
-                _sync_directory(directory.parent)
-            self._made.add(full.parent)
+            for directory in [each for each in full.parents if each.is_relative_to(self._root)][::-1][1:]:
+                if directory not in self._durable:
+                    _sync_directory(directory.parent)
+                    self._remember(directory)
         return full
+
+    def _remember(self, directory: Path) -> None:
+        if len(self._durable) >= _MOST_REMEMBERED:
+            self._durable.clear()
+        self._durable.add(directory)
+
+    def _forget(self, path: str) -> None:
+        self._durable.difference_update(self._full(path).parents)
+
+
+class _Workplace:
+    """A directory of one process's own for what it is writing, locked while the process lives."""
+
+    def __init__(self, incoming: Path) -> None:
+        incoming.mkdir(parents=True, exist_ok=True)
+        while True:
+            self.directory = incoming / f"{os.getpid()}-{secrets.token_hex(4)}"
+            self.directory.mkdir()
+            # A sweeper that comes in between takes the directory for a dead one's: then another is made.
+            with suppress(FileNotFoundError, BlockingIOError):
+                self._lock = _lock(self.directory, create=True)
+                if (self.directory / _LOCK).exists():
+                    return
+
+
+def _lock(directory: Path, *, create: bool) -> int:
+    """Lock a process's directory; the descriptor holds it, and any end of the process lets go of it."""
+    flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    descriptor = os.open(directory / _LOCK, flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _sweep(directory: Path) -> int:
+    """Remove a dead process's directory; give how many blobs it had begun."""
+    lock = -1
+    try:
+        with suppress(FileNotFoundError):
+            lock = _lock(directory, create=False)
+        files = [Path(entry.path) for entry in _entries(directory)]
+        for file in files:
+            file.unlink(missing_ok=True)
+        directory.rmdir()
+    except OSError:  # it lives, or another sweeps it
+        return 0
+    finally:
+        if lock >= 0:
+            os.close(lock)
+    return sum(file.name != _LOCK for file in files)
 
 
 class LocalWriter:
@@ -205,8 +290,13 @@ class LocalWriter:
     def place(self, path: str) -> None:
         """Rename the file to its final name."""
         with _named_failures():
-            full = self._store._directory_for(path)
-            self._path.rename(full)
+            try:
+                full = self._store._directory_for(path)
+                self._path.rename(full)
+            except FileNotFoundError:  # the directory was removed since it was made
+                self._store._forget(path)
+                full = self._store._directory_for(path)
+                self._path.rename(full)
             self._path = full
             self._close()
 
@@ -239,11 +329,17 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _lives(pid: int) -> bool:
+def make_directory(directory: Path) -> None:
+    """Make a directory whose name, and those of new ones above it, survive a power cut."""
+    missing = [each for each in (directory, *directory.parents) if not each.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        _sync_directory(each.parent)
+
+
+def _entries(directory: Path) -> list[os.DirEntry[str]]:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        with os.scandir(directory) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
