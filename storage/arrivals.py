@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage import ledger
@@ -86,10 +86,14 @@ def record_arrivals(connection: Connection, arrivals: Sequence[Arrival]) -> list
     return answers
 
 
-def has_row(connection: Connection, path: str) -> bool:
-    """Tell whether an instance or a variant refers to a blob."""
-    query = select(exists().where(instances.c.path == path) | exists().where(variants.c.path == path))
-    return bool(connection.execute(query).scalar_one())
+def point_to(connection: Connection, arrival: Arrival, missing: str) -> bool:
+    """Have an instance or a variant refer to the arrival's file in place of one that is missing; False: it does not."""
+    changed = 0
+    for table in (instances, variants):
+        same = (table.c.sop_instance_uid == arrival.sop_instance_uid, table.c.path == missing)
+        values = {"path": arrival.path, "size": arrival.size}
+        changed += connection.execute(update(table).where(*same).values(values)).rowcount
+    return changed > 0
 
 
 def _known(connection: Connection, arrivals: Sequence[Arrival]) -> dict[str, _Known]:
@@ -268,7 +272,7 @@ def _add_series(connection: Connection, uid: str, new: Sequence[tuple[Arrival, I
                 study_instance_uid=uid,
                 series_instance_uid=series_uid,
                 modality=first.header.text("Modality")[:32],
-                series_number=first.header.number("SeriesNumber"),
+                series_number=_in_range(first.header.number("SeriesNumber")),
                 series_description=first.header.text("SeriesDescription"),
                 attributes=first.header.json(SERIES_KEYWORDS),
                 number_of_instances=len(group),

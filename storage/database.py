@@ -10,15 +10,30 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from storage.errors import DiskFull, IndexUnavailable
+from storage.errors import CommitUnknown, DiskFull, IndexBusy, IndexUnavailable
 
 #: Milliseconds that a writer waits for another.
 _BUSY_MS = 10_000
 _SQLITE_FULL = 13  # SQLITE_FULL, sqlite.org/rescode.html
+#: READONLY, IOERR, CORRUPT, CANTOPEN, PROTOCOL, NOTADB: the file cannot be used, whatever is asked of it.
+_SQLITE_BROKEN = frozenset({8, 10, 11, 14, 15, 26})
 _POSTGRES_FULL = ("53100", "53200")  # disk_full, out_of_memory: PostgreSQL appendix A
+_POSTGRES_BUSY = ("40001", "40P01", "55P03")  # serialization_failure, deadlock_detected, lock_not_available
+_POSTGRES_BROKEN = ("25006", "XX001", "XX002")  # read_only_sql_transaction, data_corrupted, index_corrupted
+#: What every connection asks of PostgreSQL: a commit that answered is on disk, whatever the server's default is;
+#: nobody waits for a lock, or holds one while doing nothing, without end.
+_POSTGRES_OPTIONS = f"-c synchronous_commit=on -c lock_timeout={_BUSY_MS} -c idle_in_transaction_session_timeout=60000"
+#: A server whose machine is gone is noticed after about this long.
+_POSTGRES_PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
 
 
 def default_url(data_dir: Path) -> str:
@@ -58,13 +73,23 @@ class Database:
         ------
         IndexUnavailable
             The database does not answer; nothing was written.
+        IndexBusy
+            Others write the same rows; nothing was written, and trying again helps.
+        CommitUnknown
+            The database went away while it committed; it may have been written.
         DiskFull
             There is no room for it; nothing was written.
         """
-        with self._named_failures(), self.engine.begin() as connection:
+        with self._named_failures(), self.engine.connect() as connection, connection.begin() as transaction:
             if self._is_sqlite:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
+            try:
+                transaction.commit()
+            except DBAPIError as error:
+                if not _is_full(error) and not _is_busy(error) and _is_unusable(error):
+                    raise CommitUnknown from error
+                raise
 
     def close(self) -> None:
         """Let go of all connections."""
@@ -77,7 +102,9 @@ class Database:
         except DBAPIError as error:
             if _is_full(error):
                 raise DiskFull("The database has no room left.") from error
-            if isinstance(error, OperationalError) or error.connection_invalidated:
+            if _is_busy(error):
+                raise IndexBusy from error
+            if _is_unusable(error):
                 raise IndexUnavailable("The database does not answer.") from error
             raise
         except PoolTimeout as error:
@@ -88,7 +115,10 @@ def make_engine(url: str) -> Engine:
     """Make an engine whose every connection is durable and patient."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=10)
+        asked = parsed.query.get("options", "")
+        options = f"{_POSTGRES_OPTIONS} {asked if isinstance(asked, str) else ' '.join(asked)}".strip()
+        connect_args = {**_POSTGRES_PATIENCE, "options": options}
+        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=10, connect_args=connect_args)
     engine = create_engine(url, pool_size=10, max_overflow=20, connect_args={"timeout": _BUSY_MS / 1000})
     event.listen(engine, "connect", _prepare_sqlite)
     return engine
@@ -112,3 +142,17 @@ def _is_full(error: DBAPIError) -> bool:
     if isinstance(original, sqlite3.Error):
         return getattr(original, "sqlite_errorcode", None) == _SQLITE_FULL
     return getattr(original, "sqlstate", None) in _POSTGRES_FULL
+
+
+def _is_busy(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlstate", None) in _POSTGRES_BUSY
+
+
+def _is_unusable(error: DBAPIError) -> bool:
+    """Tell whether the database, and not what was asked of it, is at fault."""
+    if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
+        return True
+    original: Any = error.orig
+    if isinstance(original, sqlite3.Error):
+        return (getattr(original, "sqlite_errorcode", 0) & 0xFF) in _SQLITE_BROKEN
+    return getattr(original, "sqlstate", None) in _POSTGRES_BROKEN

@@ -29,6 +29,14 @@ class IndexUnavailable(StorageError):
     """The database does not answer."""
 
 
+class IndexBusy(IndexUnavailable):
+    """Others write what this needs at the same time; trying again helps."""
+
+
+class CommitUnknown(IndexUnavailable):
+    """The database went away in the middle of a commit: it may have happened."""
+
+
 class ForbiddenTransition(StorageError):
     """The ledger does not allow this change of state."""
 

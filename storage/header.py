@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,9 +54,12 @@ _WANTED = frozenset(tag for word in _KEYWORDS if (tag := tag_for_keyword(word)))
 _CHARACTER_SET = 0x00080005
 #: A value longer than this is no attribute that the index wants.
 _LONGEST_VALUE = 1 << 20
-#: A deflated data set may inflate to this; Source for the threat: 1 MB of zeros deflates to 1 kB.
-_INFLATED_AT_MOST = 1 << 30
-_HEADER_INFLATED_AT_MOST = 8 << 20
+#: A deflated data set may inflate to this, or to so many times its size: deflate reaches 1,000 to 1.
+_INFLATED_AT_MOST = 256 << 20
+_INFLATED_RATIO = 100
+#: Bytes of an inflated data set that are held for the walk over its header.
+_HEADER_INFLATED_AT_MOST = 16 << 20
+_DEFLATED_CHUNK = 1 << 16
 #: Source: PS3.5 9.1. Leading zeros of a component are wrong there and common in the field: they are taken.
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
@@ -88,7 +92,7 @@ class Header:
         """
         # Some senders pad UIDs with a space, not NUL (PS3.5 6.2 asks for NUL). Both are stripped.
         uid = self.text(keyword).rstrip("\0 ")
-        if not uid or len(uid) > 64 or not _UID.fullmatch(uid):
+        if not is_uid(uid):
             raise UnreadableInstance(f"{keyword} is missing or malformed.", keyword=keyword)
         return uid
 
@@ -97,9 +101,11 @@ class Header:
         value = self._value(keyword)
         if value is None:
             return ""
-        if isinstance(value, MultiValue):
-            return "\\".join(str(each).strip() for each in value)
-        return str(value).strip()
+        try:
+            each = value if isinstance(value, MultiValue) else [value]
+            return "\\".join(_storable(str(one)).strip() for one in each)
+        except Exception:  # noqa: BLE001 (a name is decoded when it is asked for, and may be broken as any value)
+            return ""
 
     def number(self, keyword: str) -> int | None:
         """Give an integer attribute; None where there is none or no number."""
@@ -119,7 +125,7 @@ class Header:
                 continue
             element = self.dataset[keyword]
             try:
-                written[f"{element.tag:08X}"] = element.to_json_dict(None, 1 << 30)
+                written[f"{element.tag:08X}"] = _storable(element.to_json_dict(None, 1 << 30))
             except Exception:  # noqa: BLE001, S112 (a value that no JSON can hold; its instance is kept all the same)
                 continue
         return json.dumps(written, ensure_ascii=False, separators=(",", ":"))
@@ -136,6 +142,23 @@ class Header:
             return self.dataset.get(keyword)
         except Exception:  # noqa: BLE001 (any broken value; the instance is kept all the same)
             return None
+
+
+def _storable(value: Any) -> Any:
+    """Leave out of text, however deep, what PostgreSQL holds nowhere: NUL; and halves of code points."""
+    if isinstance(value, str):
+        return value.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {name: _storable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_storable(each) for each in value]
+    return value
+
+
+def is_uid(text: str) -> bool:
+    """Tell whether a text can name something, padding apart."""
+    uid = text.rstrip("\0 ")
+    return len(uid) <= 64 and _UID.fullmatch(uid) is not None
 
 
 def fold(text: str) -> str:
@@ -197,7 +220,7 @@ def encoding_of(transfer_syntax_uid: str) -> Encoding:
     return Encoding(implicit=implicit, little=transfer_syntax_uid != ExplicitVRBigEndian)
 
 
-def _inflate(deflated: Buffer, total: int) -> tuple[bytes, int]:
+def _inflate(deflated: Buffer, total: int) -> tuple[bytearray, int]:
     """Inflate a whole data set, keeping its beginning; give that and the inflated length.
 
     Source: PS3.5 A.5 (no zlib header).
@@ -205,24 +228,33 @@ def _inflate(deflated: Buffer, total: int) -> tuple[bytes, int]:
     if len(deflated) < total:
         raise BeyondBuffer
     beginning, inflated = bytearray(), 0
-    stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    rest: Any = memoryview(deflated)
+    at_most = max(_INFLATED_AT_MOST, _INFLATED_RATIO * total)
     try:
-        while not stream.eof:
-            part = stream.decompress(rest, _LONGEST_VALUE)
-            rest = stream.unconsumed_tail
-            if not part and not rest:
-                break
+        for part in _inflated_parts(deflated):
             inflated += len(part)
-            if inflated > _INFLATED_AT_MOST:
+            if inflated > at_most:
                 raise UnreadableInstance("The deflated data set inflates beyond any sensible size.")
             if len(beginning) < _HEADER_INFLATED_AT_MOST:
                 beginning += part
     except zlib.error as error:
         raise UnreadableInstance("The data set does not inflate.") from error
-    if not stream.eof:
-        raise UnreadableInstance("The deflated data set is cut short.")
-    return bytes(beginning), inflated
+    return beginning, inflated
+
+
+def _inflated_parts(deflated: Buffer) -> Iterator[bytes]:
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    for begin in range(0, len(deflated), _DEFLATED_CHUNK):
+        rest = bytes(deflated[begin : begin + _DEFLATED_CHUNK])
+        while True:
+            part = stream.decompress(rest, _LONGEST_VALUE)
+            rest = stream.unconsumed_tail
+            if part:
+                yield part
+            if stream.eof:
+                return
+            if not rest and len(part) < _LONGEST_VALUE:
+                break
+    raise UnreadableInstance("The deflated data set is cut short.")
 
 
 def _character_sets(raw: dict[Any, RawDataElement]) -> list[str]:

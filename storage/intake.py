@@ -7,26 +7,38 @@ for the database at the same time is committed together.
 from __future__ import annotations
 
 import hashlib
+import logging
 import mmap
 import queue
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from sqlalchemy.exc import IntegrityError
 
-from storage.arrivals import Arrival, has_row, record_arrivals
+from storage.arrivals import Arrival, point_to, record_arrivals
 from storage.blobs import BlobStore
 from storage.database import Database
-from storage.errors import DiskFull, IndexUnavailable, SopClassMismatch, StorageError
-from storage.header import Header, read_header
+from storage.errors import (
+    CommitUnknown,
+    DiskFull,
+    IndexBusy,
+    IndexUnavailable,
+    SopClassMismatch,
+    UnreadableInstance,
+)
+from storage.header import Header, is_uid, read_header
 from storage.part10 import FileMeta, read_file_meta, write_file_meta
 from storage.records import Kept, Origin
 from storage.scan import BeyondBuffer
+
+log = logging.getLogger(__name__)
 
 #: Bytes of the data set held in memory for the header; a longer header is read from the file.
 _BEGINNING = 1 << 16
@@ -37,6 +49,7 @@ _LOOK_AFTER = 64 << 20
 _GROUP = 25
 #: Tries where another process writes rows of the same study at the same time.
 _TRIES = 8
+_BETWEEN_TRIES_S = 0.01
 
 
 def utc_now() -> datetime:
@@ -61,9 +74,13 @@ class Intake:
 
         Raises
         ------
+        UnreadableInstance
+            One of the UIDs is none.
         DiskFull
             The disk reserve is reached; the sender may try again later.
         """
+        if not all(map(is_uid, (sop_class_uid, sop_instance_uid, transfer_syntax_uid))):
+            raise UnreadableInstance("A UID that names the instance is malformed.")
         self.check_reserve()
         meta = FileMeta(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
         return Incoming(self, origin, meta)
@@ -96,12 +113,15 @@ class Intake:
     def _commit(self, arrival: Arrival) -> Kept:
         return self._committer.commit(arrival)
 
-    def _may_have_row(self, path: str) -> bool:
-        try:
-            with self._database.read() as connection:
-                return has_row(connection, path)
-        except StorageError:
-            return True
+    def _replace_missing(self, arrival: Arrival, kept: Kept) -> Kept:
+        """Put a copy that came again in the place of a kept file that is gone."""
+        with self._database.write() as connection:
+            replaced = point_to(connection, arrival, missing=kept.path)
+        if not replaced:  # another copy was faster
+            return kept
+        facts = {"action": "file_replaced", "sop_instance_uid": arrival.sop_instance_uid}
+        log.error("the file of a kept instance was missing; the copy that came again stands for it", extra=facts)
+        return replace(kept, path=arrival.path)
 
 
 class Incoming:
@@ -162,9 +182,11 @@ class Incoming:
         self._writer.place(arrival.path)
         try:
             kept = self._intake._commit(arrival)
-        except Exception:
-            # The commit may have happened although its answer was lost: only a file that surely has no row goes.
-            self._kept = self._intake._may_have_row(arrival.path)
+            if kept.path != arrival.path and not self._intake._blobs.exists(kept.path):
+                kept = self._intake._replace_missing(arrival, kept)
+        except CommitUnknown:
+            # Its row may be there: the file stays, and reconciling tells later.
+            self._kept = True
             raise
         self._kept = kept.path == arrival.path
         if not self._kept:
@@ -180,6 +202,8 @@ class Incoming:
                 whole = memoryview(mapped)[len(self._file_meta) :]
                 try:
                     return read_header(whole, self._total, syntax)
+                except BeyondBuffer as error:
+                    raise UnreadableInstance("The header is longer than any sensible one.") from error
                 finally:
                     whole.release()
 
@@ -260,13 +284,13 @@ class _Committer:
             with self._database.write() as connection:
                 kept = record_arrivals(connection, [arrival for arrival, _ in group])
         except Exception as error:  # noqa: BLE001 (each waiting caller gets it)
-            if len(group) > 1:
+            if len(group) > 1 and not _concerns_all(error):
                 # One of them may be the culprit: each gets a chance, and an answer, of its own.
                 for member in group:
                     self._commit_group([member])
                 return
-            arrival, answer = group[0]
-            self._answer_alone(arrival, answer, error)
+            for arrival, answer in group:
+                self._answer_alone(arrival, answer, error)
             return
         for (_, answer), each in zip(group, kept, strict=True):
             answer.set_result(each)
@@ -274,8 +298,9 @@ class _Committer:
     def _answer_alone(self, arrival: Arrival, answer: Future[Kept], error: Exception) -> None:
         """Try again where another process wrote the same rows a moment before; else pass the error on."""
         for _ in range(_TRIES):
-            if not isinstance(error, IntegrityError):
+            if not isinstance(error, IntegrityError | IndexBusy):
                 break
+            time.sleep(_BETWEEN_TRIES_S)
             try:
                 with self._database.write() as connection:
                     (kept,) = record_arrivals(connection, [arrival])
@@ -287,3 +312,8 @@ class _Committer:
         if isinstance(error, IntegrityError):
             error = IndexUnavailable("Other processes hold what this instance needs.")
         answer.set_exception(error)
+
+
+def _concerns_all(error: Exception) -> bool:
+    """Tell whether a failure is the database's: then waiting for it once more for each member helps nobody."""
+    return isinstance(error, IndexUnavailable | DiskFull) and not isinstance(error, IndexBusy)

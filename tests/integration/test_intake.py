@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -20,14 +21,14 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Transaction, func, insert, select, update
 from sqlalchemy.exc import OperationalError
 
 from storage import intake as intake_module
 from storage import ledger
 from storage.blobs import BlobUnwritable, LocalBlobs
 from storage.database import Database
-from storage.errors import DiskFull, IndexUnavailable, SopClassMismatch, UnreadableInstance
+from storage.errors import CommitUnknown, DiskFull, IndexUnavailable, SopClassMismatch, UnreadableInstance
 from storage.intake import Intake
 from storage.records import InstanceRole, Kept, Origin, OriginKind, Outcome, StudyState
 from storage.tables import findings, instances, results, series, studies, transitions, variants
@@ -176,7 +177,7 @@ def test_leaving_without_keeping_leaves_nothing(database: Database, blobs: Local
     with intake.open(SENDER, "1.2", "1.3", ExplicitVRLittleEndian) as incoming:
         incoming.write(b"part of it")
     assert count(database, instances) == 0
-    assert [path for path in blobs._root.rglob("*") if path.is_file()] == []
+    assert [path for path in blobs._root.rglob("*") if path.is_file() and path.name != ".lock"] == []
 
 
 @pytest.mark.parametrize(
@@ -255,6 +256,81 @@ def test_one_bad_instance_of_a_group_harms_only_itself(
         failed = [each for each in sent if each.exception()]
     assert len(failed) == 1
     assert count(database, instances) == 7
+
+
+def test_a_commit_whose_answer_was_lost_leaves_the_file_that_its_row_may_name(
+    database: Database, blobs: LocalBlobs, receive: Receive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Transaction.commit
+
+    def lose_the_answer(transaction: Transaction) -> None:
+        real(transaction)
+        raise OperationalError("COMMIT", {}, Exception("gone"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Transaction, "commit", lose_the_answer)
+        with pytest.raises(CommitUnknown):
+            receive(make_ct_instance())
+    assert blobs.exists(one(database, instances).path)
+    again = receive(make_ct_instance())
+    assert again.outcome is Outcome.ALREADY_KEPT
+    assert len(kept_files(blobs)) == 1
+
+
+def test_a_database_that_is_gone_is_asked_once_for_a_whole_group(
+    intake: Intake, blobs: LocalBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def fail(_: object, arrivals: list[object]) -> list[Kept]:
+        asked.append(len(arrivals))
+        time.sleep(0.2)
+        raise OperationalError("INSERT", {}, Exception("gone"))
+
+    monkeypatch.setattr(intake_module, "record_arrivals", fail)
+    with ThreadPoolExecutor(16) as senders:
+        files = [BytesIO(encode(instance)) for instance in make_ct_series(16)]
+        sent = [senders.submit(intake.receive, file, SENDER) for file in files]
+        errors = [each.exception() for each in sent]
+    assert all(isinstance(error, IndexUnavailable) for error in errors)
+    assert sum(asked) == 16, "no member of a group was tried once more"
+    assert kept_files(blobs) == []
+
+
+def test_a_copy_that_comes_again_stands_for_a_file_that_is_gone(
+    database: Database, blobs: LocalBlobs, receive: Receive
+) -> None:
+    first = receive(make_ct_instance())
+    blobs.delete(first.path)
+    again = receive(make_ct_instance())
+    assert again.outcome is Outcome.ALREADY_KEPT
+    assert one(database, instances).path == again.path
+    assert blobs.exists(again.path)
+    assert receive(make_ct_instance()).path == again.path
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR", "ignore:The value length")
+def test_values_that_a_database_cannot_hold_are_no_reason_to_refuse_an_instance(
+    database: Database, receive: Receive
+) -> None:
+    odd = make_ct_instance(
+        PatientID="A\0B", PatientName="Test^Qu\0iet", StudyDescription="x" * 5000, AccessionNumber="y" * 300
+    )
+    odd.SeriesNumber, odd.InstanceNumber = "999999999999", "-99999999999"
+    odd.Modality = "CT" * 40
+    assert receive(odd).outcome is Outcome.KEPT
+    row = one(database, studies)
+    assert (row.patient_id, row.patient_name) == ("AB", "Test^Quiet")
+    assert one(database, series).series_number is None
+
+
+@pytest.mark.parametrize(
+    "name", ["../../x", "1.2.3/4", "", "1." + "2" * 63, "1.\N{FULLWIDTH SOLIDUS}2", "1.2\0.3", "CON"]
+)
+def test_a_name_that_is_no_uid_is_refused_at_the_door(intake: Intake, name: str) -> None:
+    for names in ((name, "1.3", "1.4"), ("1.2", name, "1.4"), ("1.2", "1.3", name)):
+        with pytest.raises(UnreadableInstance):
+            intake.open(SENDER, *names)
 
 
 def test_the_disk_reserve_is_not_touched(
