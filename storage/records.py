@@ -15,6 +15,8 @@ class OriginKind(StrEnum):
     STOW = "stow"
     UPLOAD = "upload"
     OURS = "ours"
+    RECOVERED = "recovered"
+    """Found as a file without a row: left by a kill or an outage."""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,10 @@ from dicom_node.worker.watch import CourierWatch
 from inference.registry import engines
 from storage.deliveries import Deliveries
 from storage.index import Index
+from storage.intake import Intake
 from storage.jobs import Delivery, Queue, Runner
 from storage.pruning import prune
+from storage.reconcile import take_in_orphans
 from storage.variants import Variants
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,9 @@ log = logging.getLogger(__name__)
 _STOP_WITHIN_S = 10.0
 #: Turns of the queue that ended are kept this long, for a look at them; then their rows alone remain.
 _TURNS_KEPT = timedelta(days=7)
-_PRUNE_EVERY_S = 3600.0
+_CLEAN_EVERY_S = 3600.0
+#: A file whose row nobody can still be waiting to commit.
+_ORPHANED_AFTER = timedelta(hours=1)
 
 
 def run(context: RoleContext) -> None:
@@ -58,7 +62,7 @@ def run(context: RoleContext) -> None:
     )
     runner.start()
     watch = threading.Thread(target=CourierWatch(parts).run, args=(context.stop,), name="watch")
-    cleaner = threading.Thread(target=_clean, args=(storage, queue, context.stop), name="cleaner")
+    cleaner = threading.Thread(target=_clean, args=(context, storage, queue), name="cleaner")
     for thread in (watch, cleaner):
         thread.start()
     try:
@@ -71,11 +75,27 @@ def run(context: RoleContext) -> None:
         storage.close()
 
 
-def _clean(storage: Storage, queue: Queue, stop: threading.Event) -> None:
-    """Sweep files of dead processes at the start, and forget old turns of the queue from time to time."""
-    log.info("leftovers swept", extra={"action": "swept", "files": storage.blobs.sweep()})
-    while not stop.wait(_PRUNE_EVERY_S):
-        try:
-            prune(storage.database, queue, now() - _TURNS_KEPT)
-        except NodeError as error:
-            log.warning("turns not pruned; tried again later", extra={"action": "prune_failed", "error": error.code})
+def _clean(context: RoleContext, storage: Storage, queue: Queue) -> None:
+    """At the start and from time to time: sweep what dead processes left, and forget old turns of the queue."""
+    intake = storage.intake(context.settings)
+    try:
+        while True:
+            try:
+                _clean_once(context, storage, intake, queue)
+            except NodeError as error:
+                log.warning("not all was tidied up", extra={"action": "clean_failed", "error": error.code})
+            except Exception:
+                log.exception("tidying up failed: our fault", extra={"action": "clean_failed"})
+            if context.stop.wait(_CLEAN_EVERY_S):
+                return
+    finally:
+        intake.close()
+
+
+def _clean_once(context: RoleContext, storage: Storage, intake: Intake, queue: Queue) -> None:
+    swept = storage.blobs.sweep()
+    before = now() - _ORPHANED_AFTER
+    orphans = take_in_orphans(storage.database, storage.blobs, intake, before=before, stop=context.stop)
+    pruned = prune(storage.database, queue, now() - _TURNS_KEPT)
+    facts = {"swept": swept, "orphans_known": orphans.known, "orphans_kept": orphans.kept, "turns_pruned": pruned}
+    log.info("leftovers tidied up", extra={"action": "cleaned", **facts})
