@@ -11,7 +11,7 @@ from sqlalchemy import Column, Connection, Table, insert, select, update
 
 from storage import tables
 from storage.errors import ForbiddenTransition, NotKept
-from storage.records import DeliveryState, InstanceState, JobState, StudyState, VariantState
+from storage.records import CommitmentState, DeliveryState, InstanceState, JobState, StudyState, VariantState
 
 #: Allowed changes of state, per subject. A change to the state that already holds is no change.
 STUDY: dict[StudyState, frozenset[StudyState]] = {
@@ -77,6 +77,12 @@ DELIVERY: dict[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.SUPERSEDED: frozenset(),
 }
 
+COMMITMENT: dict[CommitmentState, frozenset[CommitmentState]] = {
+    CommitmentState.WAITING: frozenset({CommitmentState.TAKEN, CommitmentState.GIVEN_UP}),
+    CommitmentState.TAKEN: frozenset({CommitmentState.WAITING}),  # asked for again
+    CommitmentState.GIVEN_UP: frozenset({CommitmentState.WAITING}),
+}
+
 _SUBJECTS: dict[type[StrEnum], tuple[str, Table, tuple[Column[str], ...], Mapping[Any, frozenset[Any]]]] = {
     StudyState: ("study", tables.studies, (tables.studies.c.study_instance_uid,), STUDY),
     InstanceState: ("instance", tables.instances, (tables.instances.c.sop_instance_uid,), INSTANCE),
@@ -88,6 +94,7 @@ _SUBJECTS: dict[type[StrEnum], tuple[str, Table, tuple[Column[str], ...], Mappin
     ),
     JobState: ("job", tables.jobs, (tables.jobs.c.job_id,), JOB),
     DeliveryState: ("delivery", tables.deliveries, (tables.deliveries.c.delivery_id,), DELIVERY),
+    CommitmentState: ("commitment", tables.commitments, (tables.commitments.c.commitment_id,), COMMITMENT),
 }
 
 

@@ -134,6 +134,15 @@ class ItemState(StrEnum):
     REFUSED = "refused"
 
 
+class CommitmentState(StrEnum):
+    """Where the report of a storage commitment is."""
+
+    WAITING = "waiting"
+    TAKEN = "taken"
+    """The peer took the report."""
+    GIVEN_UP = "given up"
+
+
 @dataclass(frozen=True)
 class StudyFilter:
     """Which studies a caller may see; every query takes one."""
@@ -395,6 +404,36 @@ class DeliveryRecord:
     created_at: datetime
     ended_at: datetime | None
     items: tuple[DeliveryItem, ...]
+
+
+@dataclass(frozen=True)
+class CommitmentItem:
+    """One instance that a peer asked us to be answerable for."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    failure_reason: int | None
+    """None: we committed to keep it."""
+
+
+@dataclass(frozen=True)
+class CommitmentRecord:
+    """One storage commitment request and its report."""
+
+    commitment_id: str
+    """`{calling AE title}:{Transaction UID}:{number}`."""
+    transaction_uid: str
+    peer: str
+    calling_ae_title: str
+    called_ae_title: str
+    host: str
+    state: CommitmentState
+    reason: str
+    attempts: int
+    """How often the report was sent, or tried to be."""
+    next_attempt_at: datetime
+    requested_at: datetime
+    items: tuple[CommitmentItem, ...]
 
 
 @dataclass(frozen=True)

@@ -295,6 +295,39 @@ delivery_items = Table(
     Column("accepted_at", UtcDateTime),
 )
 
+#: Storage commitments that peers asked for. A committed instance is exempt from purging.
+commitments = Table(
+    "commitments",
+    metadata,
+    Column("commitment_id", String(128), primary_key=True),
+    Column("transaction_uid", UID, nullable=False),
+    Column("peer", Text, nullable=False, default=""),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("called_ae_title", String(16), nullable=False),
+    Column("host", Text, nullable=False, default=""),
+    Column("association_id", String(64), nullable=False, default=""),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_attempt_at", UtcDateTime, nullable=False),
+    Column("requested_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Index("ix_commitments_state", "state", "next_attempt_at"),
+    Index("ix_commitments_transaction_uid", "transaction_uid"),
+)
+
+commitment_items = Table(
+    "commitment_items",
+    metadata,
+    Column("commitment_id", String(128), ForeignKey("commitments.commitment_id"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("sop_class_uid", UID, nullable=False),
+    Column("sop_instance_uid", UID, nullable=False),
+    Column("failure_reason", Integer),  # NULL: committed
+    Column("committed_at", UtcDateTime),
+    Index("ix_commitment_items_sop_instance_uid", "sop_instance_uid"),
+)
+
 transitions = Table(
     "transitions",
     metadata,

@@ -7,15 +7,20 @@ from collections.abc import Iterator, Mapping
 from pydicom._uid_dict import UID_dictionary
 
 from configs.peers import Service
+from configs.settings import DeliverySettings
 from dicom_node.conformance.markdown import name_of, table
+from dicom_node.scp.commitment import MOST_REFERENCES, N_ACTION_STATUSES
 from dicom_node.scp.contexts import SERVICE_CLASSES, WITHOUT_PATIENT, service_of
+from dicom_node.scp.reporting import GRACE_S
 from dicom_node.scp.status import ECHO_STATUSES, STORE_STATUSES
 from dicom_node.worker.outcomes import STATUS, Effect
+from storage.commitments import FAILURE_REASONS
 
 #: Service → what it is called, and the Statuses that it answers.
 SERVED: dict[Service, tuple[str, Mapping[int, str]]] = {
     "echo": ("C-ECHO", ECHO_STATUSES),
     "store": ("C-STORE", STORE_STATUSES),
+    "commit": ("N-ACTION (Storage Commitment)", N_ACTION_STATUSES),
 }
 
 _EFFECT = {
@@ -29,6 +34,7 @@ def sections() -> Iterator[str]:
     """Give the sections."""
     yield _served()
     yield _storage()
+    yield _commitment()
     yield _used()
 
 
@@ -56,6 +62,25 @@ def _storage() -> str:
         + table(("SOP Class", "UID"), known)
         + "\nNot accepted, as their instances belong to no patient:\n\n"
         + table(("SOP Class", "UID"), refused)
+    )
+
+
+def _commitment() -> str:
+    reasons = ((f"0x{reason:04X}", words) for reason, words in FAILURE_REASONS.items())
+    delivery = DeliverySettings()
+    return (
+        "Storage commitment\n\nThe Push Model, as SCP. A request is recorded before it is answered, with up to"
+        f" {MOST_REFERENCES} references. Only instances whose file is whole and whose index row is committed are"
+        " committed to; one that was not here at the request is looked for again before each report. What is committed"
+        " to is exempt from purging, without a limit in time: the peer may delete its copy.\n\nThe report"
+        " (N-EVENT-REPORT, event 1 or 2) goes out on the association of the request where that is still open"
+        f" {GRACE_S:g} s after the answer; else, or where it is not taken there, on an association of the node to the"
+        " peer's host and port, from the AE title that was called, with the role of SCP proposed, in Implicit (or"
+        f" Explicit) VR Little Endian. It is tried again with growing pauses ({delivery.first_retry_s:g} s to"
+        f" {delivery.retry_at_most_s:g} s), {delivery.attempts} times. A peer that is listed without host and port,"
+        " such as one under any AE title, is told on the association of its request alone; it may ask again with the"
+        " same"
+        " Transaction UID.\n\n" + table(("Failure Reason", "meaning"), reasons)
     )
 
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
 
 from configs.errors import NodeError
+from configs.peers import Peer
 from dicom_node.live_peers import LivePeers
 from dicom_node.parts import Storage, now
+from dicom_node.scu.association import Timeouts
 from dicom_node.supervisor import RoleContext
+from dicom_node.worker.commitments import CommitmentReports, ReportParts
 from dicom_node.worker.deliver import deliver
 from dicom_node.worker.parts import CourierParts
 from dicom_node.worker.watch import CourierWatch
 from inference.registry import engines
+from storage.commitments import Commitments
 from storage.deliveries import Deliveries
 from storage.index import Index
 from storage.intake import Intake
@@ -63,16 +68,31 @@ def run(context: RoleContext) -> None:
     runner.start()
     watch = threading.Thread(target=CourierWatch(parts).run, args=(context.stop,), name="watch")
     cleaner = threading.Thread(target=_clean, args=(context, storage, queue), name="cleaner")
-    for thread in (watch, cleaner):
+    reports = _reports(context, storage, parts.peers)
+    reporter = threading.Thread(target=reports.run, args=(context.stop,), name="commitment-reports")
+    for thread in (watch, cleaner, reporter):
         thread.start()
     try:
         context.ready()
         context.stop.wait()
     finally:
-        for thread in (watch, cleaner):
+        for thread in (watch, cleaner, reporter):
             thread.join()
         runner.stop(_STOP_WITHIN_S)
         storage.close()
+
+
+def _reports(context: RoleContext, storage: Storage, peers: Mapping[str, Peer]) -> CommitmentReports:
+    answer_s = context.settings.dimse.answer_within_s
+    return CommitmentReports(
+        ReportParts(
+            commitments=Commitments(storage.database, storage.blobs),
+            peers=peers,
+            delivery=context.settings.delivery,
+            timeouts=Timeouts(associate_s=answer_s, answer_s=answer_s),
+            now=now,
+        )
+    )
 
 
 def _clean(context: RoleContext, storage: Storage, queue: Queue) -> None:

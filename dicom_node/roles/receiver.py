@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dicom_node.live_peers import LivePeers
 from dicom_node.parts import Storage
+from dicom_node.scp.commitment import CommitmentService
 from dicom_node.scp.receiver import Receiver
 from dicom_node.scp.services import ScpService
 from dicom_node.supervisor import RoleContext
 from storage.associations import Associations
+from storage.commitments import Commitments
 
 
 def run(context: RoleContext) -> None:
@@ -16,7 +18,9 @@ def run(context: RoleContext) -> None:
     storage = Storage.open(settings)
     intake = storage.intake(settings)
     peers = LivePeers(context.config_dir / "peers.yaml", settings.peers)
-    services: list[ScpService] = []  # what is served beside C-ECHO and C-STORE
+    services: list[ScpService] = [  # what is served beside C-ECHO and C-STORE
+        CommitmentService(Commitments(storage.database, storage.blobs)),
+    ]
     receiver = Receiver(
         settings.dimse,
         peers=peers,

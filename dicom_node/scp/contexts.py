@@ -15,9 +15,11 @@ VERIFICATION = "1.2.840.10008.1.1"
 #: Source: PS3.4 Annex B (Storage Service Class).
 STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
 
-#: SOP Class → the service that answers it; storage is told by rule. Source: PS3.4 A.4 (Verification).
+#: SOP Class → the service that answers it; storage is told by rule.
+#: Source: PS3.4 A.4 (Verification), J.3 (Storage Commitment).
 SERVICE_CLASSES: dict[str, Service] = {
     VERIFICATION: "echo",
+    "1.2.840.10008.1.20.1": "commit",  # Storage Commitment Push Model
 }
 
 UNCOMPRESSED = (

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from configs.peers import Peer
@@ -41,9 +42,16 @@ DEFAULT_TIMEOUTS = Timeouts()
 
 @contextlib.contextmanager
 def associate(
-    peer: Peer, *, calling_ae_title: str, contexts: Sequence[PresentationContext], timeouts: Timeouts
+    peer: Peer,
+    *,
+    calling_ae_title: str,
+    contexts: Sequence[PresentationContext],
+    timeouts: Timeouts,
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
 ) -> Iterator[Association]:
     """Have an association with a peer; released at the end, aborted where the body fails.
+
+    `roles`: role selection to negotiate, where we are not SCU alone.
 
     Raises
     ------
@@ -54,7 +62,7 @@ def associate(
     ContextRefused
         The peer accepted it, and none of the contexts.
     """
-    association = _request(peer, calling_ae_title, contexts, timeouts)
+    association = _request(peer, calling_ae_title, contexts, timeouts, roles)
     try:
         yield association
     except BaseException:
@@ -71,7 +79,11 @@ def say(peer: Peer) -> str:
 
 
 def _request(
-    peer: Peer, calling_ae_title: str, contexts: Sequence[PresentationContext], timeouts: Timeouts
+    peer: Peer,
+    calling_ae_title: str,
+    contexts: Sequence[PresentationContext],
+    timeouts: Timeouts,
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation],
 ) -> Association:
     if peer.host is None or peer.port is None:
         raise PeerUnreachable(f"Peer {peer.ae_title} has no host and port in peers.yaml.")
@@ -99,6 +111,7 @@ def _request(
             peer.port,
             contexts=list(contexts),
             ae_title=called,
+            ext_neg=list(roles),
             evt_handlers=[(evt.EVT_CONN_OPEN, on_connection)],
         )
     except OSError as error:

@@ -74,6 +74,10 @@ def test_a_rule_is_read_as_terms(tmp_path: Path) -> None:
         ({"routes": "routes: [{name: a, engine: medversa, deliver_to: [pacs9]}]"}, "routes[0].deliver_to: 'pacs9'"),
         ({"peers": "peers: {p: {ae_title: P, deliver: {by: dimse}}}"}, "peers.p: deliver needs host and port"),
         ({"peers": "peers: {p: {ae_title: P, host: h, accept: [fly]}}"}, "peers.p.accept[0]:"),
+        (
+            {"peers": "peers: {p: {ae_title: P, host: h, archive: true, accept: [store, commit]}}"},
+            "peers.p: archive: true and accept: commit exclude each other",
+        ),
         ({"peers": "- 1"}, "peers.yaml: the file must hold named settings"),
         ({"node": "dimse: {host: 0.0.0.0}"}, "dimse.host: 0.0.0.0 listens to the network"),
     ],

@@ -28,5 +28,5 @@ def test_every_served_service_says_its_statuses() -> None:
 
 def test_a_class_that_is_served_anew_changes_the_statement(monkeypatch: pytest.MonkeyPatch) -> None:
     before = statement()
-    monkeypatch.setitem(contexts.SERVICE_CLASSES, "1.2.840.10008.1.20.1", "store")
+    monkeypatch.setitem(contexts.SERVICE_CLASSES, "1.2.840.10008.5.1.1.40.1", "store")
     assert statement() != before

@@ -90,10 +90,10 @@ def test_retired_future_and_private_classes_are_storage(uid: str) -> None:
 @pytest.mark.parametrize(
     "uid",
     [
-        "1.2.840.10008.1.20.1",  # Storage Commitment Push Model
+        "1.2.840.10008.1.20.2",  # Storage Commitment Pull Model (retired)
         "1.2.840.10008.1.3.10",  # Media Storage Directory
         "1.2.840.10008.5.1.4.1.2.2.1",  # Study Root FIND
-        "1.2.840.10008.3.1.2.3.3",  # MPPS
+        "1.2.840.10008.3.1.2.3.4",  # MPPS Retrieve
         "1.2.840.10008.4.2",  # the service class itself
         "1.2.840.10008.5.1.4.38.1",  # Hanging Protocol: belongs to no patient
         "1.2.840.10008.5.1.4.1.1.201.2",  # Inventory FIND
@@ -102,6 +102,10 @@ def test_retired_future_and_private_classes_are_storage(uid: str) -> None:
 )
 def test_other_services_are_not_storage(uid: str) -> None:
     assert service_of(uid) is None
+
+
+def test_storage_commitment_is_a_service_of_its_own() -> None:
+    assert service_of("1.2.840.10008.1.20.1") == "commit"
 
 
 def test_a_service_that_the_peer_may_not_use_is_not_supported() -> None:

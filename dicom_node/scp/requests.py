@@ -1,0 +1,106 @@
+"""What DIMSE-N requests have in common: their data sets are read whole, and refused with a Status that says why."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Callable
+from io import BytesIO
+
+from pydicom import Dataset
+from pydicom.errors import BytesLengthException
+from pynetdicom.dsutils import decode
+from pynetdicom.events import Event
+
+from configs.errors import NodeError
+from dicom_node.scp.register import Register
+from dicom_node.scp.status import PROCESSING_FAILURE
+from storage.errors import DiskFull, IndexUnavailable
+
+log = logging.getLogger(__name__)
+
+#: Statuses of DIMSE-N. Source: PS3.7 Annex C.
+INVALID_ATTRIBUTE_VALUE = 0x0106
+DUPLICATE_SOP_INSTANCE = 0x0111
+NO_SUCH_SOP_INSTANCE = 0x0112
+INVALID_ARGUMENT_VALUE = 0x0115
+NO_SUCH_SOP_CLASS = 0x0118
+MISSING_ATTRIBUTE = 0x0120
+MISSING_ATTRIBUTE_VALUE = 0x0121
+NO_SUCH_ACTION = 0x0123
+UNRECOGNIZED_OPERATION = 0x0211
+RESOURCE_LIMITATION = 0x0213
+
+#: What pydicom raises where bytes are no data set.
+_BROKEN = (
+    AttributeError,
+    BytesLengthException,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+#: Error Comment is a long string. Source: PS3.7 Annex E (0000,0902), PS3.5 6.2 (LO).
+_LONGEST_COMMENT = 64
+
+
+class RequestRefused(NodeError):
+    """A DIMSE-N request asks for what cannot be; its answer carries the Status."""
+
+    def __init__(self, status: int, message: str, *, error_id: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error_id = error_id
+
+    def as_status(self) -> Dataset:
+        """Give the command elements of the answer."""
+        answer = Dataset()
+        answer.Status = self.status
+        answer.ErrorComment = str(self)[:_LONGEST_COMMENT]
+        if self.error_id is not None:
+            answer.ErrorID = self.error_id
+        return answer
+
+
+def answer(
+    event: Event, register: Register, action: str, serve: Callable[[], Dataset | None]
+) -> tuple[int | Dataset, Dataset | None]:
+    """Serve one request and give what pynetdicom sends: Status and data set.
+
+    Parameters
+    ----------
+    action
+        Names the request in the log.
+    serve
+        Does what is asked; raises `RequestRefused` where that cannot be.
+    """
+    entry = register.of(event.assoc)
+    facts = {"action": f"{action}_refused", **(entry.facts if entry is not None else {})}
+    try:
+        return 0x0000, serve()
+    except RequestRefused as error:
+        log.warning("request refused", extra={**facts, "why": str(error), "status": f"0x{error.status:04X}"})
+        return error.as_status(), None
+    except (IndexUnavailable, DiskFull) as error:
+        log.warning("request refused: no room or no index", extra={**facts, "error": error.code})
+        return RESOURCE_LIMITATION, None
+    except Exception:
+        log.exception("request failed: our fault", extra=facts)
+        return PROCESSING_FAILURE, None
+
+
+def read_attributes(encoded: BytesIO | None, event: Event, *, broken: int) -> Dataset:
+    """Read a whole data set with all its sequences; `broken`: the Status where that fails."""
+    if encoded is None:
+        return Dataset()
+    syntax = event.context.transfer_syntax
+    try:
+        dataset = decode(encoded, syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated)
+        for _ in dataset.iterall():
+            pass
+    except _BROKEN as error:
+        raise RequestRefused(broken, "The data set cannot be read.") from error
+    return dataset
