@@ -19,3 +19,19 @@ class EngineUnavailable(InferenceError):
 
 class UnusableAnswer(InferenceError):
     """The answer cannot be encoded as a correct DICOM object."""
+
+
+class UnreadablePixels(InferenceError):
+    """The pixel data cannot be decoded."""
+
+
+class NoSuchFrame(InferenceError):
+    """The instance has no such frame."""
+
+
+class CannotTranscode(InferenceError):
+    """The pixels cannot be written in that transfer syntax without loss."""
+
+
+class PixelWorkStopped(UnreadablePixels):
+    """Decoding took more time or memory than it may, or broke its process; the node is unharmed."""

@@ -17,18 +17,22 @@ from pydicom.encaps import get_frame
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
 
-from inference.errors import InferenceError
+from inference.errors import NoSuchFrame, UnreadablePixels
+
+__all__ = [
+    "NoSuchFrame",
+    "UnreadablePixels",
+    "Window",
+    "decode_frame",
+    "frame_count",
+    "native_frame",
+    "render_frame",
+    "stored_frame",
+    "to_picture",
+]
 
 #: Samples of one frame that are decoded at most: what is larger is no picture for a browser.
 _MOST_SAMPLES = 1 << 28
-
-
-class UnreadablePixels(InferenceError):
-    """The pixel data cannot be decoded."""
-
-
-class NoSuchFrame(InferenceError):
-    """The instance has no such frame."""
 
 
 @dataclass(frozen=True)
