@@ -6,7 +6,7 @@ SR, SEG, JSON and the console are made from the same findings.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,51 @@ class Qualitative:
     value: Code
 
 
+@dataclass(frozen=True)
+class Observed:
+    """Something that the engine looked for, and whether it is there: said also where it is not."""
+
+    finding: Code
+    presence: Literal["present", "absent", "indeterminate"]
+    tracking_id: str
+    """Stable name of what was looked for, the same in every revision."""
+    site: Code | None = None
+    laterality: Code | None = None
+    score: float | None = None
+    """What the engine itself put out, 0 to 1; None: it puts out none. Not calibrated."""
+    threshold: float | None = None
+    """Score from which on the finding counts as present."""
+
+
+@dataclass(frozen=True)
+class ImageLocation:
+    """A mark on one source image.
+
+    Source: PS3.3 C.18.6 (Spatial Coordinates).
+    """
+
+    graphic: Literal["POINT", "MULTIPOINT", "POLYLINE", "CIRCLE", "ELLIPSE"]
+    """A closed POLYLINE (last point equal to the first) is an outline, of four corners a box."""
+    points: tuple[tuple[float, float], ...]
+    """(column, row) in pixels; 0, 0 is the upper left corner of the upper left pixel, its centre is 0.5, 0.5."""
+    sop_instance_uid: str
+    frame_number: int | None = None
+    """Frame of a multi-frame image, from 1; None: the image has one frame."""
+
+
+@dataclass(frozen=True)
+class SpaceLocation:
+    """A mark in the patient.
+
+    Source: PS3.3 C.18.9 (3D Spatial Coordinates).
+    """
+
+    graphic: Literal["POINT", "MULTIPOINT", "POLYLINE", "POLYGON", "ELLIPSE", "ELLIPSOID"]
+    points: tuple[tuple[float, float, float], ...]
+    """Patient coordinates LPS, mm. A POLYGON is closed and planar."""
+    frame_of_reference_uid: str
+
+
 @dataclass(frozen=True, eq=False)
 class Segment:
     """One outlined structure."""
@@ -85,6 +130,8 @@ class MeasurementGroup:
     measurements: tuple[Measurement, ...] = ()
     not_computed: tuple[NotComputed, ...] = ()
     qualitative: tuple[Qualitative, ...] = ()
+    location: ImageLocation | SpaceLocation | None = None
+    """Where it is, for what has a place and no mask; `segments` is empty then."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +145,8 @@ class Findings:
     groups: tuple[MeasurementGroup, ...] = ()
     qualitative: tuple[Qualitative, ...] = ()
     """Answers about the study as a whole."""
+    observed: tuple[Observed, ...] = ()
+    """What was looked for, each with its answer."""
     narrative: tuple[str, ...] = ()
     """Further paragraphs, in reading order."""
     refusal: str | None = None

@@ -19,12 +19,15 @@ from inference.errors import UnusableAnswer
 from inference.findings import (
     Code,
     Findings,
+    ImageLocation,
     Mask,
     Measurement,
     MeasurementGroup,
     NotComputed,
+    Observed,
     Qualitative,
     Segment,
+    SpaceLocation,
 )
 
 #: Name of the form and its version.
@@ -64,6 +67,7 @@ def encode_findings(findings: Findings, sop_instance_uids: Sequence[str]) -> byt
         "segments": segments,
         "groups": [_group_value(group) for group in findings.groups],
         "qualitative": [_pair(answer) for answer in findings.qualitative],
+        "observed": [_observed_value(one) for one in findings.observed],
         "narrative": list(findings.narrative),
         "refusal": findings.refusal,
         "facts": [[name, value] for name, value in findings.facts],
@@ -188,6 +192,7 @@ def _findings(said: dict[str, Any], segments: tuple[Segment, ...]) -> Findings:
         segments=segments,
         groups=tuple(_group(value) for value in said["groups"]),
         qualitative=tuple(_pairs(said["qualitative"])),
+        observed=tuple(_observed(value) for value in said.get("observed", ())),  # absent in findings of before
         narrative=tuple(str(text) for text in said["narrative"]),
         refusal=None if said["refusal"] is None else str(said["refusal"]),
         facts=tuple((str(name), value) for name, value in said["facts"]),
@@ -206,6 +211,7 @@ def _group_value(group: MeasurementGroup) -> dict[str, Any]:
             [_code_value(withheld.name), _code_value(withheld.unit), withheld.reason] for withheld in group.not_computed
         ],
         "qualitative": [_pair(answer) for answer in group.qualitative],
+        "location": _location_value(group.location),
     }
 
 
@@ -235,7 +241,48 @@ def _group(value: dict[str, Any]) -> MeasurementGroup:
             NotComputed(_code(name), _code(unit), reason) for name, unit, reason in value["not_computed"]
         ),
         qualitative=tuple(_pairs(value["qualitative"])),
+        location=_location(value.get("location")),
     )
+
+
+def _observed_value(one: Observed) -> list[Any]:
+    return [
+        _code_value(one.finding),
+        one.presence,
+        one.tracking_id,
+        _code_value(one.site),
+        _code_value(one.laterality),
+        one.score,
+        one.threshold,
+    ]
+
+
+def _observed(value: Sequence[Any]) -> Observed:
+    finding, presence, tracking_id, site, laterality, score, threshold = value
+    if presence not in ("present", "absent", "indeterminate"):
+        raise ValueError(presence)
+    return Observed(
+        _code(finding),
+        presence,
+        str(tracking_id),
+        _maybe_code(site),
+        _maybe_code(laterality),
+        None if score is None else float(score),
+        None if threshold is None else float(threshold),
+    )
+
+
+def _location_value(location: ImageLocation | SpaceLocation | None) -> dict[str, Any] | None:
+    if location is None:
+        return None
+    return {name: getattr(location, name) for name in location.__dataclass_fields__}
+
+
+def _location(value: dict[str, Any] | None) -> ImageLocation | SpaceLocation | None:
+    if value is None:
+        return None
+    said = {**value, "points": tuple(tuple(float(each) for each in point) for point in value["points"])}
+    return ImageLocation(**said) if "sop_instance_uid" in value else SpaceLocation(**said)
 
 
 def _pair(answer: Qualitative) -> list[Any]:

@@ -13,8 +13,9 @@ from dicom_node.worker.sources import headers_of
 from inference.findings import Findings
 from inference.findings_codec import decode_findings
 from inference.results.build import build_results, encode
+from inference.results.forms import CANONICAL
 from inference.results.result import Result
-from inference.results.run import CANONICAL_FORM, Predecessor, Run
+from inference.results.run import Predecessor, Run
 from storage.errors import NotKept
 from storage.records import FindingsRecord, Origin, OriginKind, Outcome, ResultRecord
 
@@ -56,11 +57,11 @@ def keep_results(record: FindingsRecord, node: WorkerParts) -> KeptSet:
         The findings cannot be encoded as correct objects.
     """
     findings, used = decode_findings(record.content)
-    known = [result for result in node.results.of_run(record.run_key) if result.form == CANONICAL_FORM]
+    known = [result for result in node.results.of_run(record.run_key) if result.form == str(CANONICAL)]
     if not known or not all(_is_kept(result.sop_instance_uid, node) for result in known):
         known = _build_and_keep(record, findings, used, node)
     items = sorted(((result.sop_instance_uid, result.kind) for result in known), key=lambda item: _ORDER[item[1]])
-    return KeptSet(record.run_key, CANONICAL_FORM, tuple(items), findings.refusal or "")
+    return KeptSet(record.run_key, str(CANONICAL), tuple(items), findings.refusal or "")
 
 
 def _build_and_keep(
@@ -111,7 +112,7 @@ def _last_published(record: FindingsRecord, node: WorkerParts) -> tuple[Findings
     before = node.findings.predecessor(record)
     while before is not None:
         for result in node.results.of_run(before.run_key):
-            if result.kind == "sr" and result.form == CANONICAL_FORM and _is_kept(result.sop_instance_uid, node):
+            if result.kind == "sr" and result.form == str(CANONICAL) and _is_kept(result.sop_instance_uid, node):
                 return before, Predecessor(
                     sop_class_uid=result.sop_class_uid,
                     sop_instance_uid=result.sop_instance_uid,

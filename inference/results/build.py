@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from pydicom import DataElement, Dataset, dcmread, dcmwrite
@@ -12,15 +13,20 @@ from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.uid import ExplicitVRLittleEndian
 
 from inference.errors import UnusableAnswer
-from inference.findings import Findings
+from inference.findings import Code, Findings
 from inference.results import codes, gate
+from inference.results.basic_text import make_basic_text
+from inference.results.capture import make_capture, make_summary
 from inference.results.charset import quietly
+from inference.results.document import make_document
 from inference.results.elements import items_of, text_of
+from inference.results.forms import CANONICAL, Form
 from inference.results.identity import COPIED, COPIED_TO_IMAGES, SourceIdentity
+from inference.results.key_objects import Rejection, make_key_objects
+from inference.results.pictures import Pictures
 from inference.results.read import segments_of
 from inference.results.result import Result
 from inference.results.run import (
-    CANONICAL_FORM,
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION_NAME,
     Kind,
@@ -35,8 +41,15 @@ from inference.results.seg import make_seg
 from inference.results.sr import make_sr
 
 
-def build_results(findings: Findings, evidence: Sequence[Dataset], run: Run, node: NodeIdentity) -> tuple[Result, ...]:
-    """Make the result set of one run, in sending order: SEG first, then the SR that names it.
+def build_results(
+    findings: Findings,
+    evidence: Sequence[Dataset],
+    run: Run,
+    node: NodeIdentity,
+    form: Form = CANONICAL,
+    pictures: Pictures | None = None,
+) -> tuple[Result, ...]:
+    """Make one result set of one run, in sending order: outlines first, then the report that names them.
 
     The same arguments give the same bytes, in any process and time zone.
 
@@ -45,6 +58,10 @@ def build_results(findings: Findings, evidence: Sequence[Dataset], run: Run, nod
     evidence
         Headers of the used instances, in the order of the masks' slices; for a refusal, of the considered
         ones in any order. The first gives the identity of the patient.
+    form
+        Which objects the set is made of. Where nothing is outlined, it has no outlines whatever its form.
+    pictures
+        The used images as shown; needed by the forms that hold pictures.
 
     Raises
     ------
@@ -55,22 +72,98 @@ def build_results(findings: Findings, evidence: Sequence[Dataset], run: Run, nod
         raise UnusableAnswer("there is no image that the results could refer to")
     with quietly():  # of odd values in the source, which are not ours to correct
         try:
-            results = _made(findings, evidence, run, node)
+            results = _made(_Task(findings, evidence, run, node, form, pictures))
         except ValueError as error:  # what highdicom says of values that no object can hold
             raise UnusableAnswer("the findings hold a value that cannot be encoded") from error
         gate.check(results, evidence)
     return results
 
 
-def _made(findings: Findings, evidence: Sequence[Dataset], run: Run, node: NodeIdentity) -> tuple[Result, ...]:
-    finish = _Finisher(evidence[0], run, node)
-    seg = make_seg(findings.segments, evidence, run, node) if findings.segments else None
-    sr = make_sr(findings, evidence, run, node, seg)
-    if seg is None:
-        return (finish(sr, "sr"),)
-    outlines = finish(seg, "seg")
-    _check_masks(findings, outlines.dataset, evidence)
-    return outlines, finish(sr, "sr")
+@dataclass(frozen=True)
+class _Task:
+    findings: Findings
+    evidence: Sequence[Dataset]
+    run: Run
+    node: NodeIdentity
+    form: Form
+    pictures: Pictures | None
+
+
+def _made(task: _Task) -> tuple[Result, ...]:
+    finish = _Finisher(task.evidence[0], task.run, task.node, task.form)
+    made: list[Result] = []
+    seg: Dataset | None = None
+    if task.form.outlines_kind == "seg":
+        seg = make_seg(task.findings.segments, task.evidence, task.run, task.node, task.form)
+        if seg is not None:
+            made.append(finish(seg, "seg"))
+            _check_masks(task.findings, made[-1].dataset, task.evidence)
+    if task.form.outlines_kind == "capture":
+        if task.pictures is None:
+            raise UnusableAnswer(f"the form {task.form} needs the pictures of the used images")
+        capture = make_capture(task.findings, task.evidence, task.run, task.pictures, task.form)
+        if capture is not None:
+            made.append(finish(capture, "capture"))
+    report = _report(task, seg)
+    if report is not None and task.form.report_kind is not None:
+        made.append(finish(report, task.form.report_kind))
+    if not made:
+        raise UnusableAnswer(f"nothing is outlined, so that a set of the form {task.form} would be empty")
+    return tuple(made)
+
+
+def _report(task: _Task, seg: Dataset | None) -> Dataset | None:
+    kind = task.form.report_kind
+    if kind == "sr":
+        return make_sr(task.findings, task.evidence, task.run, task.node, seg, task.form)
+    if kind == "text":
+        return make_basic_text(task.findings, task.evidence, task.run, task.node, task.form)
+    if kind == "summary":
+        return make_summary(task.findings, task.evidence, task.run, task.pictures, task.form)
+    if kind == "pdf":
+        return make_document(task.findings, task.evidence, task.run, task.pictures, task.form)
+    return None
+
+
+def build_list(results: Sequence[Result], source: Dataset, run: Run, node: NodeIdentity) -> Result:
+    """Make the list of what belongs to one run: every object of the given results.
+
+    Parameters
+    ----------
+    source
+        Header of the first used instance.
+    """
+    said = f"Results of {run.engine.name} {run.engine.version}, revision {run.revision}."
+    return _selected([result.dataset for result in results], codes.OF_INTEREST, said, source, run, node, "list")
+
+
+def build_rejection(
+    objects: Sequence[Dataset], why: Rejection, said: str, source: Dataset, run: Run, node: NodeIdentity
+) -> Result:
+    """Make the note that takes results back; the objects themselves stay as they are.
+
+    Parameters
+    ----------
+    objects
+        The kept results.
+    said
+        Why, for a reader.
+    run
+        The run that made them, with the time of the rejection as `analysed_at`.
+
+    Source: PS3.16 CID 7011, IHE RAD IOCM.
+    """
+    return _selected(objects, why.value, said, source, run, node, f"rejection/{why.value.value}")
+
+
+def _selected(
+    objects: Sequence[Dataset], title: Code, said: str, source: Dataset, run: Run, node: NodeIdentity, role: str
+) -> Result:
+    with quietly():
+        made = make_key_objects(objects, title, said, run, node, role)
+        selection = _Finisher(source, run, node, CANONICAL)(made, "key-objects")
+    gate.check_selection(selection, objects, source)
+    return selection
 
 
 def encode(result: Result) -> bytes:
@@ -94,7 +187,8 @@ def _check_masks(findings: Findings, seg: Dataset, evidence: Sequence[Dataset]) 
 class _Finisher:
     """Completes the objects of one run: whose they are, when and by what they were made, in which letters."""
 
-    def __init__(self, source: Dataset, run: Run, node: NodeIdentity) -> None:
+    def __init__(self, source: Dataset, run: Run, node: NodeIdentity, form: Form) -> None:
+        self._form = form
         self._identity = SourceIdentity(source)
         self._run = run
         self._node = node
@@ -110,12 +204,12 @@ class _Finisher:
         if kind == "seg":
             self._identity.put_into(dataset, COPIED_TO_IMAGES)
         requests = self._identity.requests()
-        if kind == "sr" and requests:
+        if kind in ("sr", "text", "key-objects") and requests:
             dataset.ReferencedRequestSequence = requests
         self._put_schemes(dataset)
         self._identity.write_character_set(dataset)
         part10 = _written(dataset)
-        return Result(kind, CANONICAL_FORM, dcmread(io.BytesIO(part10)), part10)
+        return Result(kind, str(self._form), dcmread(io.BytesIO(part10)), part10)
 
     def _put_times(self, dataset: Dataset) -> None:
         """All times are the start of the analysis, so that the same run gives the same bytes."""

@@ -40,6 +40,15 @@ SOURCE = Code("260753009", "SCT", "Source")
 TRACKING_IDENTIFIER = Code("112039", "DCM", "Tracking Identifier")
 TRACKING_UID = Code("112040", "DCM", "Tracking Unique Identifier")
 
+# Concept names of reports as text and of key objects. Source: PS3.16 TID 2000, TID 2010, CID 7000, CID 7010.
+DIAGNOSTIC_IMAGING_REPORT = Code("18748-4", "LN", "Diagnostic Imaging Report")
+FINDINGS = Code("121070", "DCM", "Findings")
+IMPRESSION = Code("121073", "DCM", "Impression")
+IMPRESSIONS = Code("121072", "DCM", "Impressions")
+KEY_IMAGES = Code("121180", "DCM", "Key Images")
+OF_INTEREST = Code("113000", "DCM", "Of Interest")
+KEY_OBJECT_DESCRIPTION = Code("113012", "DCM", "Key Object Description")
+
 # Algorithm identification. Source: PS3.16 TID 4019, CID 7162.
 ALGORITHM_FAMILY = Code("111000", "DCM", "Algorithm Family")
 ALGORITHM_NAME = Code("111001", "DCM", "Algorithm Name")
@@ -55,10 +64,18 @@ CLINICAL_FINDING = Code("404684003", "SCT", "Finding")
 NOT_EVALUATED = Code("373121007", "SCT", "Not Evaluated")
 NOT_ATTEMPTED = Code("114007", "DCM", "Measurement not attempted")  # CID 42
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")  # CID 7005
+SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")  # CID 7202
 SEGMENTATION_DERIVATION = Code("113076", "DCM", "Segmentation")  # CID 7203
 IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")  # CID 100
 #: What was done, where the source does not say. Source: PS3.16 CID 100, CID 10005.
 PROCEDURE_OF_MODALITY = {"CT": Code("77477000", "SCT", "Computed tomography")}
+
+# Presence of what was looked for. Source: PS3.16 CID 240, CID 4220, CID 6048.
+PRESENCE = Code("121052", "DCM", "Presence of property")
+PRESENT = Code("52101004", "SCT", "Present")
+ABSENT = Code("272519000", "SCT", "Absent")
+INDETERMINATE = Code("82334004", "SCT", "Indeterminate")
+CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
 
 # Anatomy, sides and properties that engines outline. Source: PS3.16 CID 7150, CID 4, CID 244.
 ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")

@@ -7,7 +7,7 @@ and what viewers need to load an object at all, which no validator knows.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from highdicom._standard_utils import get_iod_module_map, get_module_attribute_map, get_sop_class_iod_map
 from pydicom import DataElement, Dataset
@@ -20,14 +20,15 @@ from inference.findings import Code
 from inference.results import codes, words
 from inference.results.charset import TEXT_VRS, quietly, strings_of, text_elements
 from inference.results.elements import code_of, items_of
+from inference.results.forms import CLASSES, Form
+from inference.results.gate_picture import capture_problems, document_problems, selection_problems
 from inference.results.gate_report import report_problems
 from inference.results.gate_segmentation import segmentation_problems
+from inference.results.gate_text import text_problems
 from inference.results.identity import COPIED, NEVER_ABSENT, decoded
 from inference.results.result import Result
+from inference.results.run import Kind
 from inference.results.sr import codes_of_procedure
-
-#: SOP Class and Modality of each kind. Source: PS3.4 B.5.
-_KINDS = {"sr": ("1.2.840.10008.5.1.4.1.1.88.34", "SR"), "seg": ("1.2.840.10008.5.1.4.1.1.66.4", "SEG")}
 
 #: Characters that a value may have at most. Source: PS3.5 6.2.
 _LONGEST = {"LO": 64, "SH": 16, "ST": 1024, "LT": 10240, "UT": 65536, "PN": 64 * 3 + 2}
@@ -60,22 +61,69 @@ def check(results: Sequence[Result], evidence: Sequence[Dataset]) -> None:
 
 def problems(results: Sequence[Result], evidence: Sequence[Dataset]) -> Iterator[str]:
     """Name every broken rule of a set, each with the object that breaks it."""
-    reports = [result for result in results if result.kind == "sr"]
     segmentations = [result.dataset for result in results if result.kind == "seg"]
-    if len(reports) != 1 or len(segmentations) > 1:
-        yield f"set: {len(reports)} reports and {len(segmentations)} segmentations"
+    yield from _set_problems(results)
     if len({str(result.dataset.get("SOPInstanceUID")) for result in results}) != len(results):
         yield "set: two objects share a SOP Instance UID"
     for result in results:
-        for rule in (_module_problems, _name_problems, _number_problems, _mark_problems, _text_problems):
+        for rule in _OBJECT_RULES:
             yield from (f"{result.kind}: {problem}" for problem in rule(result, evidence))
         yield from (f"{result.kind}: {problem}" for problem in _identity_problems(result.dataset, evidence[0]))
         yield from (f"{result.kind}: {problem}" for problem in _code_problems(result.dataset, evidence[0]))
     for dataset in segmentations:
         yield from (f"seg: {problem}" for problem in segmentation_problems(dataset, evidence))
     seg = segmentations[0] if segmentations else None
-    for result in reports:
-        yield from (f"sr: {problem}" for problem in report_problems(result.dataset, evidence, seg))
+    for result in results:
+        if result.kind == "sr":
+            yield from (f"sr: {problem}" for problem in report_problems(result.dataset, evidence, seg))
+        elif result.kind in _RULES:
+            yield from (f"{result.kind}: {problem}" for problem in _RULES[result.kind](result.dataset, evidence))
+
+
+_RULES: dict[Kind, Callable[[Dataset, Sequence[Dataset]], Iterator[str]]] = {
+    "text": text_problems,
+    "capture": capture_problems,
+    "summary": capture_problems,
+    "pdf": document_problems,
+}
+
+
+def check_selection(selection: Result, objects: Sequence[Dataset], source: Dataset) -> None:
+    """Let a key object selection pass, or say all that is wrong with it.
+
+    Parameters
+    ----------
+    objects
+        What was to be selected.
+    source
+        Header that gave the identity.
+
+    Raises
+    ------
+    UnusableAnswer
+        At least one rule is broken.
+    """
+    with quietly():
+        found = [problem for rule in _OBJECT_RULES for problem in rule(selection, [source])]
+        found += [*_identity_problems(selection.dataset, source), *_code_problems(selection.dataset, source)]
+        found += selection_problems(selection.dataset, objects)
+    if found:
+        raise UnusableAnswer(f"the selection does not pass the gate: {'; '.join(found[:8])}", problems=tuple(found))
+
+
+def _set_problems(results: Sequence[Result]) -> Iterator[str]:
+    """A set has the objects of its form, each once: one report, and outlines where something is outlined."""
+    forms = {result.form for result in results}
+    if len(forms) != 1:
+        yield f"set: its objects are of {len(forms)} forms"
+        return
+    form = Form.of(forms.pop())
+    kinds = [result.kind for result in results]
+    asked = [kind for kind in (form.outlines_kind, form.report_kind) if kind is not None]
+    yield from (f"set: {kind} is no part of {form}" for kind in sorted(set(kinds) - set(asked)))
+    for kind in asked:
+        if kinds.count(kind) > 1 or (kind == form.report_kind and kind not in kinds):
+            yield f"set: {kinds.count(kind)} objects are {kind}"
 
 
 def _module_problems(result: Result, _: Sequence[Dataset]) -> Iterator[str]:
@@ -85,16 +133,24 @@ def _module_problems(result: Result, _: Sequence[Dataset]) -> Iterator[str]:
 
     Source: PS3.3 A.35.13, A.51 (module tables), as highdicom carries PS3.3.
     """
-    iod = get_sop_class_iod_map()[_KINDS[result.kind][0]]
+    iod = get_sop_class_iod_map().get(str(result.dataset.get("SOPClassUID")))
+    if iod is None:
+        yield "its SOP Class is none that we know"
+        return
     attributes = get_module_attribute_map()
     for module in get_iod_module_map()[iod]:
         if module["usage"] != "M" or module["key"] == "sr-document-content":
             continue
         for attribute in attributes[module["key"]]:
-            if attribute["type"] not in ("1", "2"):
+            if attribute["type"] not in ("1", "2") or (module["key"], attribute["keyword"]) in _ELSEWHERE:
                 continue
             for holder in _holders(result.dataset, attribute["path"]):
                 yield from _requirement(holder, attribute["keyword"], attribute["type"], attribute["path"])
+
+
+#: Requirements that another module of the same IOD sets otherwise: captures of one frame point at no vector.
+#: Source: PS3.3 C.8.6.3 (SC Multi-frame Image, Frame Increment Pointer type 1C).
+_ELSEWHERE = frozenset({("multi-frame", "FrameIncrementPointer")})
 
 
 def _requirement(holder: Dataset, keyword: str, requirement: str, path: Sequence[str]) -> Iterator[str]:
@@ -132,8 +188,8 @@ def _is_empty(element: DataElement) -> bool:
 
 def _name_problems(result: Result, evidence: Sequence[Dataset]) -> Iterator[str]:
     dataset = result.dataset
-    sop_class, modality = _KINDS[result.kind]
-    if dataset.get("SOPClassUID") != sop_class:
+    sop_classes, modality = CLASSES[result.kind]
+    if dataset.get("SOPClassUID") not in sop_classes:
         yield "SOP Class is not that of its kind"
     if dataset.get("Modality") != modality:
         yield f"Modality is not {modality}"
@@ -161,19 +217,24 @@ def _number_problems(result: Result, _: Sequence[Dataset]) -> Iterator[str]:
 
 
 def _mark_problems(result: Result, _: Sequence[Dataset]) -> Iterator[str]:
-    """Nothing poses as more than it is: research, unverified, and AI only where a model was at work."""
+    """Nothing poses as more than it is: research, unverified, and AI only where a model was at work.
+
+    Objects that name no algorithm family say by their description alone what made them; it says one thing.
+    """
     dataset = result.dataset
     described = str(dataset.get("SeriesDescription", ""))
     if not described.startswith(words.MARK):
         yield f"Series Description does not begin with {words.MARK}"
     if result.kind == "seg" and dataset.get("ContentQualification") != words.MARK:
         yield f"Content Qualification is not {words.MARK}"
-    families = _algorithm_families(dataset)
-    if len(families) != 1:
-        yield f"{len(families)} algorithm families are named"
-        return
-    is_model = families == {codes.ARTIFICIAL_INTELLIGENCE.value}
-    refused = result.kind == "sr" and described == words.REFUSED
+    is_model = words.claims_ai(described)
+    if result.kind in ("sr", "seg"):
+        families = _algorithm_families(dataset)
+        if len(families) != 1:
+            yield f"{len(families)} algorithm families are named"
+            return
+        is_model = families == {codes.ARTIFICIAL_INTELLIGENCE.value}
+    refused = result.kind != "seg" and described == words.REFUSED
     told = [described, str(dataset.get("ContentDescription", described))]
     if not refused:
         if is_model and not all(words.claims_ai(text) and not words.denies_ai(text) for text in told):
@@ -227,6 +288,8 @@ def _text_problems(result: Result, _: Sequence[Dataset]) -> Iterator[str]:
 
 
 _PER_FRAME = Tag(0x52009230)
+#: What every object of ours must keep to.
+_OBJECT_RULES = (_module_problems, _name_problems, _number_problems, _mark_problems, _text_problems)
 
 
 def _identity_problems(dataset: Dataset, source: Dataset) -> Iterator[str]:

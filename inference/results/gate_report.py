@@ -20,18 +20,20 @@ def report_problems(sr: Dataset, evidence: Sequence[Dataset], seg: Dataset | Non
     seg
         The segmentation of the same set.
     """
-    yield from _standing(sr)
+    yield from standing_problems(sr)
     yield from _root(sr)
-    containers = {_name(item): item for item in items_of(sr, "ContentSequence")}
+    containers = {concept_value(item): item for item in items_of(sr, "ContentSequence")}
     library = containers.get(codes.IMAGE_LIBRARY.value)
-    if library is None or not any(item.get("ValueType") == "IMAGE" for item in _tree(library)):
+    if library is None or not any(item.get("ValueType") == "IMAGE" for item in tree(library)):
         yield "there is no Image Library with an image (OHIF refuses the report)"
     measurements = containers.get(codes.IMAGING_MEASUREMENTS.value)
     if measurements is None:
         yield "there are no Imaging Measurements (OHIF refuses the report)"
         return
     groups = [
-        item for item in items_of(measurements, "ContentSequence") if _name(item) == codes.MEASUREMENT_GROUP.value
+        item
+        for item in items_of(measurements, "ContentSequence")
+        if concept_value(item) == codes.MEASUREMENT_GROUP.value
     ]
     if not groups:
         yield "there is no Measurement Group"
@@ -47,7 +49,7 @@ def report_problems(sr: Dataset, evidence: Sequence[Dataset], seg: Dataset | Non
     yield from _segments(groups, evidence, seg)
 
 
-def _standing(sr: Dataset) -> Iterator[str]:
+def standing_problems(sr: Dataset) -> Iterator[str]:
     """It is a draft that nobody verified, and says when it is no answer (PS3.3 C.17.2)."""
     refused = sr.get("SeriesDescription") == words.REFUSED
     expected = {
@@ -61,7 +63,7 @@ def _standing(sr: Dataset) -> Iterator[str]:
 
 
 def _root(sr: Dataset) -> Iterator[str]:
-    if _name(sr) != codes.REPORT.value:
+    if concept_value(sr) != codes.REPORT.value:
         yield "the root is no Imaging Measurement Report (OHIF loads no other)"
     templates = items_of(sr, "ContentTemplateSequence")
     if not any((item.get("TemplateIdentifier"), item.get("MappingResource")) == ("1500", "DCMR") for item in templates):
@@ -74,7 +76,7 @@ def _summary(sr: Dataset, group: Dataset) -> Iterator[str]:
     first = next((str(item.TextValue) for item in texts if item.get("ValueType") == "TEXT" and "TextValue" in item), "")
     refused = sr.get("SeriesDescription") == words.REFUSED
     is_model = any(
-        _name(item) == codes.ALGORITHM_FAMILY.value
+        concept_value(item) == codes.ALGORITHM_FAMILY.value
         and any(
             c.get("CodeValue") == codes.ARTIFICIAL_INTELLIGENCE.value for c in items_of(item, "ConceptCodeSequence")
         )
@@ -91,23 +93,23 @@ def _summary(sr: Dataset, group: Dataset) -> Iterator[str]:
 
 def _group(group: Dataset) -> Iterator[str]:
     items = items_of(group, "ContentSequence")
-    identifier = next((item for item in items if _name(item) == codes.TRACKING_IDENTIFIER.value), None)
+    identifier = next((item for item in items if concept_value(item) == codes.TRACKING_IDENTIFIER.value), None)
     if identifier is None or not identifier.get("TextValue"):
         yield "no Tracking Identifier (OHIF refuses the report)"
     references = [item for item in items if item.get("ValueType") == "UIDREF"]
-    if not references or _name(references[0]) != codes.TRACKING_UID.value or not references[0].get("UID"):
+    if not references or concept_value(references[0]) != codes.TRACKING_UID.value or not references[0].get("UID"):
         yield "its first UID is no Tracking Unique Identifier (OHIF refuses the report)"
-    findings = [item for item in items if _name(item) == codes.FINDING.value]
+    findings = [item for item in items if concept_value(item) == codes.FINDING.value]
     if findings and findings[0].get("ValueType") != "CODE":
         yield "its first Finding is no code (older OHIF fails on it)"
-    if any(not _name(item) for item in items):
+    if any(not concept_value(item) for item in items):
         yield "an item has no concept name (OHIF fails on it)"
     if any(item.get("ValueType") == "NUM" and not item.get("ContentSequence") for item in items):
         yield "a number has no child (older OHIF fails on it)"
 
 
 def _numbers(sr: Dataset) -> Iterator[str]:
-    for item in _tree(sr):
+    for item in tree(sr):
         if item.get("ValueType") != "NUM":
             continue
         measured = items_of(item, "MeasuredValueSequence")
@@ -139,23 +141,34 @@ def _references(sr: Dataset, evidence: Sequence[Dataset], seg: Dataset | None) -
     known = {str(header.SOPInstanceUID): str(header.SOPClassUID) for header in evidence}
     if seg is not None:
         known[str(seg.SOPInstanceUID)] = str(seg.SOPClassUID)
-    told = {
-        str(reference.get("ReferencedSOPInstanceUID")): str(reference.get("ReferencedSOPClassUID"))
-        for item in _tree(sr)
-        for reference in items_of(item, "ReferencedSOPSequence")
-    }
-    listed = {}
+    told, listed = told_references(sr), listed_evidence(sr)
     for study in items_of(sr, "CurrentRequestedProcedureEvidenceSequence"):
         if study.get("StudyInstanceUID") != evidence[0].StudyInstanceUID:
             yield "the evidence names another study"
-        for series in items_of(study, "ReferencedSeriesSequence"):
-            for reference in items_of(series, "ReferencedSOPSequence"):
-                listed[str(reference.get("ReferencedSOPInstanceUID"))] = str(reference.get("ReferencedSOPClassUID"))
     if told != listed:
         yield "the evidence is not what the tree refers to"
     if told != known:
         missing, dangling = known.keys() - told.keys(), told.keys() - known.keys()
         yield f"{len(missing)} objects are not referred to, {len(dangling)} references lead nowhere or to another class"
+
+
+def told_references(sr: Dataset) -> dict[str, str]:
+    """SOP Instance UID and class of every instance that the tree refers to."""
+    return {
+        str(reference.get("ReferencedSOPInstanceUID")): str(reference.get("ReferencedSOPClassUID"))
+        for item in tree(sr)
+        for reference in items_of(item, "ReferencedSOPSequence")
+    }
+
+
+def listed_evidence(sr: Dataset) -> dict[str, str]:
+    """SOP Instance UID and class of every instance that the evidence lists."""
+    return {
+        str(reference.get("ReferencedSOPInstanceUID")): str(reference.get("ReferencedSOPClassUID"))
+        for study in items_of(sr, "CurrentRequestedProcedureEvidenceSequence")
+        for series in items_of(study, "ReferencedSeriesSequence")
+        for reference in items_of(series, "ReferencedSOPSequence")
+    }
 
 
 def _segments(groups: Sequence[Dataset], evidence: Sequence[Dataset], seg: Dataset | None) -> Iterator[str]:
@@ -164,12 +177,12 @@ def _segments(groups: Sequence[Dataset], evidence: Sequence[Dataset], seg: Datas
     named = set()
     for group in groups:
         for item in items_of(group, "ContentSequence"):
-            if _name(item) == codes.REFERENCED_SEGMENT.value:
+            if concept_value(item) == codes.REFERENCED_SEGMENT.value:
                 numbers = {_segment_number(reference) for reference in items_of(item, "ReferencedSOPSequence")}
                 named |= numbers
                 if any(n in described and described[n].get("TrackingUID") != _uid_of(group) for n in numbers):
                     yield "a segment and its group differ in tracking UID"
-            if _name(item) == _SOURCE_SERIES and item.get("UID") != evidence[0].SeriesInstanceUID:
+            if concept_value(item) == _SOURCE_SERIES and item.get("UID") != evidence[0].SeriesInstanceUID:
                 yield "the source series of a segment is another"
     if named != set(described):
         yield "the segments that the report refers to are not those of the segmentation"
@@ -185,15 +198,16 @@ def _segment_number(reference: Dataset) -> int:
 
 def _uid_of(group: Dataset) -> str:
     items = items_of(group, "ContentSequence")
-    return next((str(item.get("UID")) for item in items if _name(item) == codes.TRACKING_UID.value), "")
+    return next((str(item.get("UID")) for item in items if concept_value(item) == codes.TRACKING_UID.value), "")
 
 
-def _name(item: Dataset) -> str:
+def concept_value(item: Dataset) -> str:
     """Code value of the concept name; empty where there is none."""
     return next((str(code.get("CodeValue", "")) for code in items_of(item, "ConceptNameCodeSequence")), "")
 
 
-def _tree(item: Dataset) -> Iterator[Dataset]:
+def tree(item: Dataset) -> Iterator[Dataset]:
+    """Give all content items below one, in reading order."""
     for child in items_of(item, "ContentSequence"):
         yield child
-        yield from _tree(child)
+        yield from tree(child)

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
-from inference.findings import Code, Findings, Measurement, MeasurementGroup, NotComputed, Qualitative, Segment
+from inference.findings import (
+    Code,
+    Findings,
+    Measurement,
+    MeasurementGroup,
+    NotComputed,
+    Observed,
+    Qualitative,
+    Segment,
+)
 
 #: Grows when a key changes its meaning or goes.
 SCHEMA = "findings/1"
@@ -25,6 +35,7 @@ def findings_json(findings: Findings, *, voxel_volume_mm3: float | None = None) 
         "refusal": findings.refusal,
         "narrative": list(findings.narrative),
         "qualitative": [_qualitative(answer) for answer in findings.qualitative],
+        "observed": [_observed(one) for one in findings.observed],
         "groups": [_group(group) for group in findings.groups],
         "segments": [_segment(segment, voxel_volume_mm3) for segment in findings.segments],
         "facts": dict(findings.facts),
@@ -41,6 +52,19 @@ def _group(group: MeasurementGroup) -> dict[str, Any]:
         "measurements": [_measurement(figure) for figure in group.measurements],
         "not_computed": [_not_computed(withheld) for withheld in group.not_computed],
         "qualitative": [_qualitative(answer) for answer in group.qualitative],
+        "location": None if group.location is None else asdict(group.location),
+    }
+
+
+def _observed(one: Observed) -> dict[str, Any]:
+    return {
+        "finding": _code(one.finding),
+        "presence": one.presence,
+        "tracking_id": one.tracking_id,
+        "site": _code(one.site),
+        "laterality": _code(one.laterality),
+        "score": one.score,
+        "threshold": one.threshold,
     }
 
 

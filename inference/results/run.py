@@ -21,19 +21,26 @@ from pydicom.uid import UID
 
 from inference.engines.protocol import EngineDescription
 
-Kind = Literal["sr", "seg"]
+Kind = Literal["sr", "seg", "text", "capture", "summary", "pdf", "key-objects"]
+"""Of a result set: report (TID 1500), outlines, report as text, outlines as pictures, one page, document, list."""
 
 #: Changes whenever the objects made from the same findings change: a new run key, hence a new revision.
 CONVERTER_VERSION = "1"
-#: The set that is always made and kept (SEG form + SR SOP Class).
-CANONICAL_FORM = "binary+comprehensive-3d"
-
 #: Name space of every UID that this node derives. Source: PS3.5 B.2, RFC 9562 (version 5).
 _NAMESPACE = UUID("6f0c2a1e-7d3b-5c52-9c0e-4b8a51d20e77")
 
-#: First series number of an engine's results: SR 9001, SEG 9003 (results-objects table), then ten further on.
+#: Ten numbers for each engine.
 _SERIES_BLOCKS = {"classical-lung": 0, "classical-tissue": 1, "classical-skin": 2, "medversa": 3}
-_SERIES_NUMBER = {"sr": 9001, "seg": 9003}
+#: Series number of each kind for the first engine.
+_SERIES_NUMBER: dict[Kind, int] = {
+    "sr": 9001,
+    "text": 9002,
+    "seg": 9003,
+    "capture": 9004,
+    "pdf": 9005,
+    "key-objects": 9006,
+    "summary": 9009,
+}
 
 _OFFSET = re.compile(r"([+-])(\d{2})(\d{2})")
 

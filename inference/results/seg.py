@@ -16,9 +16,9 @@ from inference.errors import UnusableAnswer
 from inference.findings import Segment
 from inference.results import codes, words
 from inference.results.elements import numbers, text_of
+from inference.results.forms import CANONICAL, Form
 from inference.results.references import referenced_series, stand_in
 from inference.results.run import (
-    CANONICAL_FORM,
     NodeIdentity,
     Run,
     result_uid,
@@ -27,12 +27,12 @@ from inference.results.run import (
     tracking_uid,
 )
 
-SOP_CLASS = "1.2.840.10008.5.1.4.1.1.66.4"
-
 _GEOMETRY = (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
 
 
-def make_seg(segments: Sequence[Segment], evidence: Sequence[Dataset], run: Run, node: NodeIdentity) -> Dataset | None:
+def make_seg(
+    segments: Sequence[Segment], evidence: Sequence[Dataset], run: Run, node: NodeIdentity, form: Form = CANONICAL
+) -> Dataset | None:
     """Make the segmentation of one run; None where nothing is outlined.
 
     Empty masks are left out: their absence is said in the report, not by a segment without frames.
@@ -56,9 +56,9 @@ def make_seg(segments: Sequence[Segment], evidence: Sequence[Dataset], run: Run,
         pixel_array=labels,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_describe(number, segment, run) for number, segment in enumerate(drawn, 1)],
-        series_instance_uid=series_uid(run.study_instance_uid, run.engine.name, "seg", CANONICAL_FORM),
+        series_instance_uid=series_uid(run.study_instance_uid, run.engine.name, "seg", str(form)),
         series_number=series_number(run, "seg"),
-        sop_instance_uid=result_uid(run.run_key, CANONICAL_FORM, "seg"),
+        sop_instance_uid=result_uid(run.run_key, str(form), "seg"),
         instance_number=run.revision,
         manufacturer=node.manufacturer,
         manufacturer_model_name=node.model_name,
@@ -74,7 +74,7 @@ def make_seg(segments: Sequence[Segment], evidence: Sequence[Dataset], run: Run,
     # highdicom references the images that it was given and draws the dimension organization by chance.
     seg.ContentCreatorName = f"{run.engine.name}^"  # a name of one component, and no retired form
     seg.ReferencedSeriesSequence = [referenced_series(evidence)]
-    dimensions = result_uid(run.run_key, CANONICAL_FORM, "seg/dimensions")
+    dimensions = result_uid(run.run_key, str(form), "seg/dimensions")
     seg.DimensionOrganizationSequence[0].DimensionOrganizationUID = dimensions
     for item in seg.DimensionIndexSequence:
         item.DimensionOrganizationUID = dimensions

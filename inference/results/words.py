@@ -18,7 +18,15 @@ SUMMARY_OF_MODEL = "Draft text"
 SUMMARY_OF_REFUSAL = "NOT ANALYSED"
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_WHAT = {"sr": "measurements", "seg": "outlines"}
+_WHAT: dict[Kind, str] = {
+    "sr": "measurements",
+    "text": "report",
+    "seg": "outlines",
+    "capture": "pictures",
+    "summary": "summary page",
+    "pdf": "report page",
+    "key-objects": "results list",
+}
 
 
 def description(engine: EngineDescription, kind: Kind, *, refused: bool = False) -> str:

@@ -14,14 +14,19 @@ from pydicom.uid import CTImageStorage
 
 from inference.engines.protocol import EngineDescription, SeriesNeeds
 from inference.findings import (
+    Code,
     Findings,
+    ImageLocation,
     Measurement,
     MeasurementGroup,
     NotComputed,
+    Observed,
     Segment,
+    SpaceLocation,
     refusal,
 )
 from inference.results import codes
+from inference.results.pictures import WindowedPictures
 from inference.results.run import NodeIdentity, Predecessor, Run, run_key
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
@@ -179,6 +184,46 @@ def lungs(shape: tuple[int, int, int] = (12, 64, 64), **overrides: Any) -> Findi
 def refused() -> Findings:
     """An engine that declined."""
     return refusal("classical-lung", "slice thickness is 8.0 mm, at most 5.0 mm can be read.")
+
+
+NODULE = Code("27925004", "SCT", "Nodule")
+AREA = Code("42798000", "SCT", "Area")
+LENGTH = Code("410668003", "SCT", "Length")
+SQUARE_MILLIMETRE = Code("mm2", "UCUM", "square millimeter")
+
+
+def marked() -> Findings:
+    """Lungs, things that were looked for, and marks: a box, a line, a point in an image, a point in space."""
+    first = f"{SERIES}.4"
+    box = ((10.0, 12.0), (20.0, 12.0), (20.0, 30.0), (10.0, 30.0), (10.0, 12.0))
+    places = (
+        ("box", ImageLocation("POLYLINE", box, first), Measurement(AREA, 100.8, SQUARE_MILLIMETRE)),
+        (
+            "line",
+            ImageLocation("POLYLINE", ((10.0, 10.0), (20.0, 10.0)), f"{SERIES}.5"),
+            Measurement(LENGTH, 7.0, codes.MILLIMETRE),
+        ),
+        ("point", ImageLocation("POINT", ((40.5, 20.5),), f"{SERIES}.5"), None),
+        ("space", SpaceLocation("POINT", ((1.0, 2.0, -80.0),), FRAME_OF_REFERENCE), None),
+    )
+    groups = tuple(
+        MeasurementGroup(name, NODULE, codes.LUNG, codes.RIGHT, (), (figure,) if figure else (), location=place)
+        for name, place, figure in places
+    )
+    pneumothorax = Code("36118008", "SCT", "Pneumothorax")
+    observed = (
+        Observed(pneumothorax, "absent", "pneumothorax", codes.LUNG, codes.RIGHT, 0.03, 0.5),
+        Observed(NODULE, "present", "nodule"),
+        Observed(Code("60046008", "SCT", "Pleural effusion"), "indeterminate", "effusion", score=0.5),
+    )
+    return lungs(groups=(*lungs().groups, *groups), observed=observed, narrative=("A first paragraph.", "A second."))
+
+
+def pictures(count: int = 12, rows: int = 64, columns: int = 64) -> WindowedPictures:
+    """Slices of a grey ramp, brighter from slice to slice, in a lung window."""
+    ramp = np.linspace(-1200, 100, columns, dtype=np.float32)
+    array = np.broadcast_to(ramp, (count, rows, columns)) + np.arange(count)[:, None, None] * 10
+    return WindowedPictures(array.astype(np.int16), centre=-600.0, width=1500.0)
 
 
 def in_many_scripts() -> Findings:

@@ -11,6 +11,8 @@ from pydicom import Dataset, dcmread
 
 from inference.findings import Findings
 from inference.results.build import build_results
+from inference.results.forms import CANONICAL, Form
+from inference.results.pictures import Pictures
 from inference.results.result import Result
 from inference.results.run import Run
 from tests.builders.findings import NODE, ct_headers, lungs, make_run
@@ -33,15 +35,26 @@ class ResultSet:
         """The segmentation."""
         return next(result.dataset for result in self.results if result.kind == "seg")
 
+    def of_kind(self, kind: str) -> Dataset:
+        """The object of this kind."""
+        return next(result.dataset for result in self.results if result.kind == kind)
+
     def part10(self, kind: str) -> bytes:
         """The encoded object of this kind."""
         return next(result.part10 for result in self.results if result.kind == kind)
 
 
-def built(findings: Findings, *, evidence: Sequence[Dataset] | None = None, run: Run | None = None) -> ResultSet:
+def built(
+    findings: Findings,
+    *,
+    evidence: Sequence[Dataset] | None = None,
+    run: Run | None = None,
+    form: Form = CANONICAL,
+    shown: Pictures | None = None,
+) -> ResultSet:
     """Build a set of these findings."""
     headers = tuple(evidence) if evidence is not None else ct_headers()
-    return ResultSet(build_results(findings, headers, run or make_run(headers), NODE), headers)
+    return ResultSet(build_results(findings, headers, run or make_run(headers), NODE, form, shown), headers)
 
 
 @cache

@@ -13,7 +13,22 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 
-from tests.builders.findings import ct_headers, in_many_scripts, lungs, make_run, refused, second_run, write
+from inference.findings import Findings
+from inference.results.build import build_list, build_rejection
+from inference.results.forms import Form
+from inference.results.key_objects import Rejection
+from tests.builders.findings import (
+    NODE,
+    ct_headers,
+    in_many_scripts,
+    lungs,
+    make_run,
+    marked,
+    pictures,
+    refused,
+    second_run,
+    write,
+)
 from tests.builders.result_sets import ResultSet, built, lung_set, texts
 from tests.builders.shared_data import shared_data
 
@@ -43,7 +58,18 @@ SETS: dict[str, Callable[[], ResultSet]] = {
     "many scripts": lambda: built(in_many_scripts()),
     "sagittal": turned,
     "one outline": lambda: built(lungs(segments=lungs().segments[:1])),
+    "marks": lambda: built(marked()),
 }
+#: The other forms of the same findings.
+FORMS = (
+    "binary+comprehensive",
+    "binary+enhanced",
+    "none+comprehensive-3d",
+    "none+basic-text",
+    "none+pdf",
+    "none+summary",
+    "capture+comprehensive",
+)
 
 
 @pytest.mark.parametrize("kind", SETS)
@@ -54,6 +80,64 @@ def test_dciodvfy_finds_no_error(kind: str, tmp_path: Path) -> None:
         done = subprocess.run([dciodvfy, path], capture_output=True, text=True, check=False)
         told = done.stdout + done.stderr
         assert [line for line in told.splitlines() if line.startswith("Error")] == []
+
+
+def errors_of(path: Path) -> list[str]:
+    """What dciodvfy calls an error."""
+    done = subprocess.run([tool("dciodvfy", "dicom3tools"), path], capture_output=True, text=True, check=False)
+    return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
+
+
+@pytest.mark.parametrize("findings", [marked(), refused(), in_many_scripts()], ids=["marks", "refusal", "scripts"])
+@pytest.mark.parametrize("form", FORMS)
+def test_dciodvfy_finds_no_error_in_any_form(form: str, findings: Findings, tmp_path: Path) -> None:
+    for result in built(findings, form=Form.of(form), shown=pictures()).results:
+        assert errors_of(write(tmp_path, result.kind, result.part10)) == []
+
+
+def test_dciodvfy_finds_no_error_in_key_object_selections(tmp_path: Path) -> None:
+    made = built(lungs())
+    objects = [result.dataset for result in made.results]
+    source, run = made.evidence[0], make_run(made.evidence)
+    for selection in (
+        build_list(made.results, source, run, NODE),
+        build_rejection(objects, Rejection.PATIENT_SAFETY, "The images were of another patient.", source, run, NODE),
+    ):
+        assert errors_of(write(tmp_path, "key", selection.part10)) == []
+
+
+def test_dsrdump_prints_the_report_as_text(tmp_path: Path) -> None:
+    path = write(tmp_path, "text", built(marked(), form=Form.of("none+basic-text")).part10("text"))
+    done = subprocess.run([tool("dsrdump", "dcmtk"), "+Pl", "-q", path], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"Nodule: present." in done.stdout
+
+
+def test_dsrdump_prints_a_list_of_results(tmp_path: Path) -> None:
+    made = built(marked())
+    path = write(tmp_path, "list", build_list(made.results, made.evidence[0], make_run(), NODE).part10)
+    done = subprocess.run([tool("dsrdump", "dcmtk"), "+Pl", "-q", path], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"Of Interest" in done.stdout
+
+
+def test_pdftotext_reads_every_sentence_of_the_document(tmp_path: Path) -> None:
+    pdftotext = tool("pdftotext", "poppler-utils")
+    document = built(marked(), form=Form.of("none+pdf"), shown=pictures()).of_kind("pdf")
+    path = tmp_path / "report.pdf"
+    path.write_bytes(document.EncapsulatedDocument[: document.EncapsulatedDocumentLength])
+    done = subprocess.run([pdftotext, "-layout", path, "-"], capture_output=True, text=True, check=True)
+    told = " ".join(done.stdout.split())
+    for sentence in (
+        "not for diagnosis",
+        "Test Quiet",
+        "T-0001",
+        "Length 7.0 mm.",
+        "A second.",
+        "Volume 0.02 L.",
+        "classical-lung 1.0",
+    ):
+        assert sentence in told
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -15,7 +15,7 @@ from inference.errors import UnusableAnswer
 from inference.findings import Findings, Measurement, Qualitative
 from inference.findings_codec import MAGIC, decode_findings, encode_findings
 from inference.results import codes
-from tests.builders.findings import in_many_scripts, lungs, refused
+from tests.builders.findings import in_many_scripts, lungs, marked, refused
 
 UIDS = tuple(f"1.2.3.{index}" for index in range(12))
 
@@ -33,7 +33,9 @@ def same(one: Findings, other: Findings) -> bool:
     )
 
 
-@pytest.mark.parametrize("findings", [lungs(), refused(), in_many_scripts()], ids=["lungs", "refusal", "scripts"])
+@pytest.mark.parametrize(
+    "findings", [lungs(), refused(), in_many_scripts(), marked()], ids=["lungs", "refusal", "scripts", "marks"]
+)
 def test_findings_come_back_as_they_went(findings: Findings) -> None:
     read, uids = decode_findings(encode_findings(findings, UIDS))
     assert same(read, findings)

@@ -281,7 +281,7 @@ def test_there_are_at_least_twenty_defects() -> None:
 
 def test_set_without_a_report_is_refused() -> None:
     result = lung_set()
-    with pytest.raises(UnusableAnswer, match="0 reports"):
+    with pytest.raises(UnusableAnswer, match="0 objects are sr"):
         gate.check([entry for entry in result.results if entry.kind == "seg"], result.evidence)
 
 
