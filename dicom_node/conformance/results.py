@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dicom_node.conformance.markdown import name_of, table
-from inference.results import codes, seg, sr
-from inference.results.run import CANONICAL_FORM
+from inference.results import codes
+from inference.results.forms import CANONICAL, MEASUREMENT_REPORTS, SEGMENTATIONS
 
 
 def sections() -> Iterator[str]:
@@ -16,14 +16,15 @@ def sections() -> Iterator[str]:
 
 
 def _objects() -> str:
+    report, outlines = MEASUREMENT_REPORTS[CANONICAL.report], SEGMENTATIONS[CANONICAL.outlines]
     rows = (
-        (name_of(sr.SOP_CLASS), sr.SOP_CLASS, "TID 1500 Imaging Measurement Report, with TID 1411, 1501, 300, 4019"),
-        (name_of(seg.SOP_CLASS), seg.SOP_CLASS, "BINARY, one frame per segment and slice, on the source's own grid"),
+        (name_of(report), report, "TID 1500 Imaging Measurement Report, with TID 1410, 1411, 1501, 300, 4019"),
+        (name_of(outlines), outlines, "BINARY, one frame per segment and slice, on the source's own grid"),
     )
     return (
         "Objects made\n\n"
         + table(("SOP Class", "UID", "content"), rows)
-        + f"\nThe canonical set (`{CANONICAL_FORM}`) is always kept. Objects are marked as unverified and name their"
+        + f"\nThe canonical set (`{CANONICAL}`) is always kept. Objects are marked as unverified and name their"
         " equipment, algorithm and sources. Patient and study attributes are copied verbatim from the source. SOP"
         " Instance UIDs are derived (`2.25.` and a name-based UUID) from the inputs, the engine and its parameters:"
         " the same input gives the same object.\n"
