@@ -42,3 +42,12 @@ class PeerRefused(PeerError):
 
 class ContextRefused(PeerRefused):
     """The peer accepts no presentation context in which the instance could be sent without loss."""
+
+
+class IdentifierMismatch(PeerError):
+    """The identifier of a request does not fit its SOP Class."""
+
+    def __init__(self, message: str | None = None, *, offending: int | None = None) -> None:
+        super().__init__(message, offending=None if offending is None else f"{offending:08X}")
+        self.offending = offending
+        """Tag of the attribute at fault."""

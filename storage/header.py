@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 
 from storage.errors import UnreadableInstance
-from storage.scan import PIXEL_TAGS, BeyondBuffer, Buffer, Encoding, scan
+from storage.scan import PIXEL_TAGS, BeyondBuffer, Buffer, Element, Encoding, scan
 
 # What a peer sent is kept whatever its values look like; complaints about values would only quote them.
 config.settings.reading_validation_mode = config.IGNORE
@@ -195,20 +195,41 @@ def read_header(beginning: Buffer, total: int, transfer_syntax_uid: str) -> Head
             end = element.offset + element.length
             if end > len(beginning):
                 raise BeyondBuffer
-            raw[Tag(element.tag)] = RawDataElement(
-                Tag(element.tag),
-                element.vr.decode("ascii") if element.vr else None,
-                0xFFFFFFFF if element.undefined else element.length,
-                bytes(beginning[element.offset : end]),
-                0,
-                encoding.implicit or element.vr is None,
-                encoding.little,
-            )
+            raw[Tag(element.tag)] = _raw(element, beginning, encoding)
     if not last:
         raise UnreadableInstance("The data set is empty.")
+    return Header(_decoding(raw, encoding), last in PIXEL_TAGS)
+
+
+def read_data_set(encoded: bytes, transfer_syntax_uid: str) -> Dataset:
+    """Read a whole small data set, such as the identifier of a query; text is decoded as it says.
+
+    Raises
+    ------
+    UnreadableInstance
+        The bytes are no data set.
+    """
+    encoding = encoding_of(transfer_syntax_uid)
+    raw = {Tag(element.tag): _raw(element, encoded, encoding) for element in scan(encoded, len(encoded), encoding)}
+    return _decoding(raw, encoding)
+
+
+def _raw(element: Element, buffer: Buffer, encoding: Encoding) -> RawDataElement:
+    return RawDataElement(
+        Tag(element.tag),
+        element.vr.decode("ascii") if element.vr else None,
+        0xFFFFFFFF if element.undefined else element.length,
+        bytes(buffer[element.offset : element.offset + element.length]),
+        0,
+        encoding.implicit or element.vr is None,
+        encoding.little,
+    )
+
+
+def _decoding(raw: dict[Any, RawDataElement], encoding: Encoding) -> Dataset:
     dataset = Dataset(raw)  # type: ignore[arg-type]
     dataset.set_original_encoding(encoding.implicit, encoding.little, _character_sets(raw))
-    return Header(dataset, last in PIXEL_TAGS)
+    return dataset
 
 
 def encoding_of(transfer_syntax_uid: str) -> Encoding:

@@ -12,7 +12,8 @@ from sqlalchemy import ColumnElement, Row, Select, and_, func, select, true
 
 from storage.database import Database
 from storage.errors import NotKept
-from storage.matching import Level, Query
+from storage.matching import Level, Matcher, Query
+from storage.patients import patients_answer, patients_statement
 from storage.records import (
     EVERYTHING,
     InstanceRecord,
@@ -26,7 +27,7 @@ from storage.records import (
     StudyRecord,
     StudyState,
 )
-from storage.search import SearchAnswer, answer_of, search_statement
+from storage.search import SearchAnswer, answer_of, conditions_of, joined, search_statement
 from storage.tables import associations, contributions, instances, series, studies
 from storage.visibility import may_see
 
@@ -220,6 +221,42 @@ class Index:
         """
         search = search_statement(level, query, visible, dialect=self._database.engine.dialect.name)
         return answer_of(search, self._fetch(search.statement))
+
+    def search_patients(self, query: Query, visible: StudyFilter = EVERYTHING) -> SearchAnswer:
+        """Give the patients that match, as DICOM JSON, by Patient ID.
+
+        Raises
+        ------
+        MalformedQuery
+            A value cannot be matched as its attribute asks.
+        """
+        dialect = self._database.engine.dialect.name
+        statement, unsupported = patients_statement(query, visible, dialect=dialect)
+        return patients_answer(query, self._fetch(statement), unsupported)
+
+    def instances_matching(self, query: Query, visible: StudyFilter = EVERYTHING) -> list[InstanceRecord]:
+        """Give the instances that a query names, study by study, by series number and instance number.
+
+        Results of other forms than the canonical one are among them only where series or instance are named.
+
+        Raises
+        ------
+        MalformedQuery
+            A value cannot be matched as its attribute asks.
+        """
+        conditions, _ = conditions_of(Level.INSTANCE, query, Matcher(self._database.engine.dialect.name))
+        statement = (
+            select(*_INSTANCE_COLUMNS)
+            .select_from(joined(Level.INSTANCE))
+            .where(*conditions, may_see(visible, instances.c.study_instance_uid))
+            .order_by(
+                instances.c.study_instance_uid,
+                *(_last(series.c.series_number), series.c.series_number, instances.c.series_instance_uid),
+                *(_last(instances.c.instance_number), instances.c.instance_number, instances.c.sop_instance_uid),
+            )
+            .limit(query.limit)
+        )
+        return [_instance_record(row) for row in self._fetch(statement)]
 
     def _studies(
         self, wanted: ColumnElement[bool], visible: StudyFilter, *, limit: int | None = None, offset: int = 0

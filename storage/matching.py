@@ -81,6 +81,8 @@ class Query:
     """Attributes of the levels above come with each match."""
     fuzzy: bool = False
     """A person also matches where each given word begins a word of the name."""
+    combine_date_and_time: bool = True
+    """Ranges of Study Date and Study Time that are given together are one range of moments."""
     limit: int | None = None
     offset: int = 0
 

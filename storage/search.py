@@ -15,10 +15,16 @@ from sqlalchemy import ColumnElement, FromClause, Row, Select, and_, cast, exist
 from sqlalchemy.dialects.postgresql import JSONB
 
 from storage.header import INSTANCE_KEYWORDS, SERIES_KEYWORDS, STUDY_KEYWORDS
-from storage.matching import Key, Level, Matcher, Query, all_of, is_range, name_of
+from storage.matching import Key, Level, Matcher, Query, all_of, is_range, name_of, values_of
 from storage.records import StudyFilter
 from storage.tables import instances, series, studies
-from storage.visibility import may_see
+from storage.visibility import (
+    is_listed_instance,
+    is_listed_series,
+    may_see,
+    unlisted_instances_in_study,
+    unlisted_series_in_study,
+)
 
 #: Matches that one answer holds at most; whoever wants more asks on with `offset`.
 MOST_ROWS = 20_000
@@ -80,6 +86,7 @@ _TEXT_COLUMNS: dict[int, ColumnElement[Any]] = {
 _STUDY_DATE, _STUDY_TIME = 0x00080020, 0x00080030
 _PATIENT_NAME, _REFERRING_PHYSICIAN = 0x00100010, 0x00080090
 _MODALITIES_IN_STUDY = 0x00080061
+_SERIES_UID, _INSTANCE_UID = (0x0020000E,), (0x00080018,)
 _CHARACTER_SET = 0x00080005
 _COLUMN_LEVEL = {
     0x00201206: Level.STUDY,
@@ -129,6 +136,29 @@ def matched_attributes(level: Level) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def known_attributes(level: Level) -> frozenset[int]:
+    """Give the tags that a match of a level can be asked for: its own and those of the levels above."""
+    tags: set[int] = set()
+    for at in _LEVELS[: _LEVELS.index(level) + 1]:
+        tags |= _INDEXED[at] | {tag for tag, where in _COLUMN_LEVEL.items() if where is at}
+    return frozenset(tags)
+
+
+def joined(level: Level) -> FromClause:
+    """Give the tables of a level and those above."""
+    if level is Level.STUDY:
+        return studies
+    if level is Level.SERIES:
+        return series.join(studies, series.c.study_instance_uid == studies.c.study_instance_uid)
+    same_series = and_(
+        instances.c.study_instance_uid == series.c.study_instance_uid,
+        instances.c.series_instance_uid == series.c.series_instance_uid,
+    )
+    return instances.join(series, same_series).join(
+        studies, instances.c.study_instance_uid == studies.c.study_instance_uid
+    )
+
+
 def search_statement(level: Level, query: Query, visible: StudyFilter, *, dialect: str) -> Search:
     """Turn a query into one statement.
 
@@ -143,7 +173,7 @@ def search_statement(level: Level, query: Query, visible: StudyFilter, *, dialec
     whole = (*above, level) if query.with_parents else (level,)
     partly = tuple(each for each in above if each not in whole and query.include & _INDEXED[each])
     matcher = Matcher(dialect, fuzzy=query.fuzzy)
-    conditions, unsupported = _conditions(level, query, matcher)
+    conditions, unsupported = conditions_of(level, query, matcher)
     limit = min(MOST_ROWS if query.limit is None else query.limit, MOST_ROWS)
     columns: list[ColumnElement[Any]] = []
     for each in whole:
@@ -155,7 +185,7 @@ def search_statement(level: Level, query: Query, visible: StudyFilter, *, dialec
     )
     statement = (
         select(*columns)
-        .select_from(_joined(level))
+        .select_from(joined(level))
         .where(*conditions, may_see(visible, _TABLES[level].c.study_instance_uid))
         .order_by(*_order(level, query))
         .limit(limit + 1)
@@ -172,16 +202,23 @@ def answer_of(search: Search, rows: Sequence[Row[Any]]) -> SearchAnswer:
     return SearchAnswer(given, more=len(rows) > search.limit, unsupported=search.unsupported)
 
 
-def _conditions(level: Level, query: Query, matcher: Matcher) -> tuple[list[ColumnElement[bool]], tuple[str, ...]]:
+def conditions_of(level: Level, query: Query, matcher: Matcher) -> tuple[list[ColumnElement[bool]], tuple[str, ...]]:
+    """Give the conditions on the rows of a level and those above, and what the index does not match.
+
+    Raises
+    ------
+    MalformedQuery
+        A value cannot be matched as its attribute asks.
+    """
     table = _TABLES[level]
-    conditions: list[ColumnElement[bool] | None] = []
+    conditions: list[ColumnElement[bool] | None] = [_listed(level, query)]
     if query.study_instance_uid is not None:
         conditions.append(table.c.study_instance_uid == query.study_instance_uid)
     if query.series_instance_uid is not None:
         conditions.append(table.c.series_instance_uid == query.series_instance_uid)
     unsupported: list[str] = []
     keys = list(query.keys)
-    moment = _moment(keys, matcher)
+    moment = _moment(keys, matcher) if query.combine_date_and_time else None
     if moment is not None:
         conditions.append(moment)
         keys = [key for key in keys if key.path not in ((_STUDY_DATE,), (_STUDY_TIME,))]
@@ -192,6 +229,14 @@ def _conditions(level: Level, query: Query, matcher: Matcher) -> tuple[list[Colu
         else:
             conditions.append(_condition(key, at, matcher))
     return all_of(conditions), tuple(unsupported)
+
+
+def _listed(level: Level, query: Query) -> ColumnElement[bool] | None:
+    """Only what is listed, unless series or instance are named: other forms of a result answer to their UIDs."""
+    named = {key.path for key in query.keys if key.path in (_SERIES_UID, _INSTANCE_UID) and values_of(key.value, "UI")}
+    if level is Level.STUDY or named or query.series_instance_uid is not None:
+        return None
+    return is_listed_series() if level is Level.SERIES else is_listed_instance()
 
 
 def _level_of(key: Key, asked: Level) -> Level | None:
@@ -262,26 +307,12 @@ def _moment(keys: Sequence[Key], matcher: Matcher) -> ColumnElement[bool] | None
     return matcher.moment(studies.c.study_date, studies.c.study_time, dates, times)
 
 
-def _joined(level: Level) -> FromClause:
-    if level is Level.STUDY:
-        return studies
-    if level is Level.SERIES:
-        return series.join(studies, series.c.study_instance_uid == studies.c.study_instance_uid)
-    same_series = and_(
-        instances.c.study_instance_uid == series.c.study_instance_uid,
-        instances.c.series_instance_uid == series.c.series_instance_uid,
-    )
-    return instances.join(series, same_series).join(
-        studies, instances.c.study_instance_uid == studies.c.study_instance_uid
-    )
-
-
 def _columns(level: Level) -> list[ColumnElement[Any]]:
     attributes = _attributes(level)
     if level is Level.STUDY:
         counts = (
-            studies.c.number_of_series.label("series_in_study"),
-            studies.c.number_of_instances.label("instances_in_study"),
+            (studies.c.number_of_series - unlisted_series_in_study()).label("series_in_study"),
+            (studies.c.number_of_instances - unlisted_instances_in_study()).label("instances_in_study"),
         )
         return [attributes, studies.c.modalities, *counts]
     if level is Level.SERIES:

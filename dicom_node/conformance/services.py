@@ -10,17 +10,22 @@ from configs.peers import Service
 from configs.settings import DeliverySettings
 from dicom_node.conformance.markdown import name_of, table
 from dicom_node.scp.commitment import MOST_REFERENCES, N_ACTION_STATUSES
-from dicom_node.scp.contexts import SERVICE_CLASSES, WITHOUT_PATIENT, service_of
+from dicom_node.scp.contexts import SERVICE_CLASSES, UNCOMPRESSED, WITHOUT_PATIENT, service_of
+from dicom_node.scp.find import MOST_MATCHES
+from dicom_node.scp.identifier import LEVELS
+from dicom_node.scp.query_retrieve import EXTENDED
 from dicom_node.scp.reporting import GRACE_S
-from dicom_node.scp.status import ECHO_STATUSES, STORE_STATUSES
+from dicom_node.scp.status import ECHO_STATUSES, FIND_STATUSES, STORE_STATUSES
 from dicom_node.worker.outcomes import STATUS, Effect
 from storage.commitments import FAILURE_REASONS
+from storage.patients import PATIENT_KEYWORDS
 
 #: Service → what it is called, and the Statuses that it answers.
 SERVED: dict[Service, tuple[str, Mapping[int, str]]] = {
     "echo": ("C-ECHO", ECHO_STATUSES),
     "store": ("C-STORE", STORE_STATUSES),
     "commit": ("N-ACTION (Storage Commitment)", N_ACTION_STATUSES),
+    "find": ("C-FIND", FIND_STATUSES),
 }
 
 _EFFECT = {
@@ -33,6 +38,7 @@ _EFFECT = {
 def sections() -> Iterator[str]:
     """Give the sections."""
     yield _served()
+    yield _queries()
     yield _storage()
     yield _commitment()
     yield _used()
@@ -46,6 +52,49 @@ def _served() -> str:
         codes = ((f"0x{code:04X}", words) for code, words in statuses.items())
         text += f"\n### {title}: Statuses answered\n\n" + table(("Status", "meaning"), codes)
     return text
+
+
+#: Bytes of the Service Class Application Information. Source: PS3.4 C.5.1.1, C.5.2.1, C.5.3.1.
+_OF_QUERIES = (
+    "relational",
+    "combined date and time",
+    "fuzzy matching",
+    "time zone adjustment",
+    "multi-frame conversion",
+)
+_OF_RETRIEVAL = ("relational", "multi-frame conversion")
+
+
+def _queries() -> str:
+    rows = []
+    for service, supported in EXTENDED.items():
+        if service not in SERVED:
+            continue
+        names = _OF_QUERIES if service == "find" else _OF_RETRIEVAL
+        agreed = ", ".join(name for name, byte in zip(names, supported, strict=True) if byte)
+        refused = ", ".join(name for name, byte in zip(names, supported, strict=True) if not byte)
+        rows.append((SERVED[service][0], agreed, refused))
+    models = [
+        (name_of(uid), ", ".join(level.value for level in levels))
+        for uid, levels in LEVELS.items()
+        if uid in SERVICE_CLASSES
+    ]
+    return (
+        "Queries\n\nBy the hierarchical model, unless relational queries are negotiated: each level above is named by"
+        " one value of its unique key. Transfer syntaxes: "
+        + ", ".join(name_of(uid) for uid in UNCOMPRESSED)
+        + ".\n\n"
+        + table(("model", "levels"), models)
+        + "\nSOP Class Extended Negotiation:\n\n"
+        + table(("service", "agreed to where asked for", "not supported"), rows)
+        + "\nMatching: as the section on matching says; it is shared with QIDO-RS. Patients are found through their"
+        " studies, one for each Patient ID and issuer: "
+        + ", ".join(PATIENT_KEYWORDS)
+        + " and the numbers of related studies, series and instances. A requested attribute that the index does not"
+        " have is left out of the answers, and they have Status 0xFF01. Of results, those of the canonical form are"
+        " listed; others answer to their UIDs. Answers are in the character set of the identifier where it holds every"
+        f" character, else in ISO_IR 100 or ISO_IR 192. At most {MOST_MATCHES} matches are given.\n"
+    )
 
 
 def _title(service: Service) -> str:

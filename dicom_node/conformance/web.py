@@ -58,8 +58,9 @@ def _search() -> str:
     rows = [(level.value, ", ".join(matched_attributes(level))) for level in Level]
     return (
         "Matching\n\nSingle value, list, wildcard, range, sequence and universal matching, with regard to case; names"
-        " of persons without regard to case and accents, each component group by itself; with `fuzzymatching=true` a"
-        " person also matches where each given word begins a word of the name. Ranges of Study Date and Study Time"
-        " that are given together are one range of moments. An attribute that is not listed is not matched, and named"
-        " in a `Warning` header.\n\n" + table(("level", "attributes matched"), rows)
+        " of persons without regard to case and accents, each component group by itself; with fuzzy matching (QIDO-RS:"
+        " `fuzzymatching=true`) a person also matches where each given word begins a word of the name. Ranges of Study"
+        " Date and Study Time that are given together are one range of moments (C-FIND: where negotiated). An attribute"
+        " that is not listed is not matched; QIDO-RS names it in a `Warning` header.\n\n"
+        + table(("level", "attributes matched"), rows)
     )

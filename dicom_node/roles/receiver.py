@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dicom_node.live_peers import LivePeers
-from dicom_node.parts import Storage
+from dicom_node.parts import Storage, now
 from dicom_node.scp.commitment import CommitmentService
+from dicom_node.scp.query_retrieve import QueryParts, QueryService
 from dicom_node.scp.receiver import Receiver
 from dicom_node.scp.services import ScpService
 from dicom_node.supervisor import RoleContext
 from storage.associations import Associations
+from storage.audit import Audit
 from storage.commitments import Commitments
+from storage.index import Index
 
 
 def run(context: RoleContext) -> None:
@@ -18,8 +21,10 @@ def run(context: RoleContext) -> None:
     storage = Storage.open(settings)
     intake = storage.intake(settings)
     peers = LivePeers(context.config_dir / "peers.yaml", settings.peers)
+    query = QueryParts(index=Index(storage.database), audit=Audit(storage.database), now=now)
     services: list[ScpService] = [  # what is served beside C-ECHO and C-STORE
         CommitmentService(Commitments(storage.database, storage.blobs)),
+        QueryService(query),
     ]
     receiver = Receiver(
         settings.dimse,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from pydicom.uid import UID
 from pynetdicom import AllStoragePresentationContexts, build_context
@@ -16,11 +16,16 @@ VERIFICATION = "1.2.840.10008.1.1"
 STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
 
 #: SOP Class → the service that answers it; storage is told by rule.
-#: Source: PS3.4 A.4 (Verification), J.3 (Storage Commitment).
+#: Source: PS3.4 A.4 (Verification), J.3 (Storage Commitment), C.6.1.3 (Patient Root), C.6.2.3 (Study Root).
 SERVICE_CLASSES: dict[str, Service] = {
     VERIFICATION: "echo",
     "1.2.840.10008.1.20.1": "commit",  # Storage Commitment Push Model
+    "1.2.840.10008.5.1.4.1.2.1.1": "find",
+    "1.2.840.10008.5.1.4.1.2.2.1": "find",
 }
+QUERY_RETRIEVE = frozenset(uid for uid, service in SERVICE_CLASSES.items() if service in ("find", "move", "get"))
+#: Name under which pynetdicom finds our own class for these services (`scp/query_retrieve.py`).
+QUERY_RETRIEVE_SERVICE_CLASS = "2.25.261437163936279184266431541268219303213"
 
 UNCOMPRESSED = (
     "1.2.840.10008.1.2.1",  # Explicit VR Little Endian
@@ -111,7 +116,9 @@ def service_of(abstract_syntax: str) -> Service | None:
 
 
 def supported_contexts(
-    requested: Iterable[PresentationContext], accept: Collection[Service]
+    requested: Iterable[PresentationContext],
+    accept: Collection[Service],
+    roles: Mapping[str, tuple[bool, bool]] | None = None,
 ) -> list[PresentationContext]:
     """Give what we support of the contexts that one association asks for.
 
@@ -119,40 +126,60 @@ def supported_contexts(
     ----------
     accept
         Services that the peer may use.
+    roles
+        SOP Class → the roles (SCU, SCP) that the requestor wants to have: SCP of storage, to be sent by C-GET.
 
     Returns
     -------
     list of PresentationContext
         One per abstract syntax; its transfer syntaxes are those asked for that we take, in our order of preference.
 
-    Source: PS3.8 7.1.1.14, PS3.7 D.3.2.
+    Source: PS3.8 7.1.1.14, PS3.7 D.3.2, D.3.3.4 (roles).
     """
     wanted: dict[str, set[str]] = {}
     for context in requested:
         abstract_syntax = str(context.abstract_syntax)
-        if service_of(abstract_syntax) in accept:
+        if service_of(abstract_syntax) in accept or _is_fetched(abstract_syntax, accept, roles):
             wanted.setdefault(abstract_syntax, set()).update(str(syntax) for syntax in context.transfer_syntax)
-    return [
-        build_context(abstract_syntax, sorted(taken, key=_RANK.__getitem__))
-        for abstract_syntax, syntaxes in wanted.items()
-        if (taken := [syntax for syntax in syntaxes if syntax in _RANK])
-    ]
+    supported: list[PresentationContext] = []
+    for abstract_syntax, syntaxes in wanted.items():
+        possible = UNCOMPRESSED if abstract_syntax in QUERY_RETRIEVE else TRANSFER_SYNTAXES
+        taken = sorted(syntaxes.intersection(possible), key=_RANK.__getitem__)
+        if not taken:
+            continue
+        context = build_context(abstract_syntax, taken)
+        if _is_fetched(abstract_syntax, accept, roles):
+            context.scu_role, context.scp_role = "store" in accept, True
+        supported.append(context)
+    return supported
+
+
+def _is_fetched(
+    abstract_syntax: str, accept: Collection[Service], roles: Mapping[str, tuple[bool, bool]] | None
+) -> bool:
+    """Tell whether the requestor wants to receive such instances, and may."""
+    wants_scp = (roles or {}).get(abstract_syntax, (False, False))[1]
+    return wants_scp and "get" in accept and service_of(abstract_syntax) == "store"
 
 
 def storage_outside_dictionary(
     contexts: Iterable[PresentationContext],
 ) -> dict[UID, SOPClassCommonExtendedNegotiation]:
-    """Say which contexts are storage although pynetdicom does not know their SOP Class.
+    """Say which SOP Classes are served by another class than pynetdicom would choose.
 
+    Storage contexts whose SOP Class it does not know are storage; Query/Retrieve is served by our own class.
     It is the answer to its question about SOP Class Common Extended Negotiation, asked on every association.
     """
-    items: dict[UID, SOPClassCommonExtendedNegotiation] = {}
+    items = {UID(uid): _served_as(uid, QUERY_RETRIEVE_SERVICE_CLASS) for uid in QUERY_RETRIEVE}
     for context in contexts:
         uid = context.abstract_syntax
-        if uid is None or uid in _DISPATCHED or service_of(uid) != "store":
-            continue
-        item = SOPClassCommonExtendedNegotiation()
-        item.sop_class_uid = uid
-        item.service_class_uid = UID(STORAGE_SERVICE_CLASS)
-        items[uid] = item
+        if uid is not None and uid not in _DISPATCHED and service_of(uid) == "store":
+            items[uid] = _served_as(uid, STORAGE_SERVICE_CLASS)
     return items
+
+
+def _served_as(uid: str, service_class_uid: str) -> SOPClassCommonExtendedNegotiation:
+    item = SOPClassCommonExtendedNegotiation()
+    item.sop_class_uid = UID(uid)
+    item.service_class_uid = UID(service_class_uid)
+    return item

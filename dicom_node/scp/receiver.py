@@ -178,7 +178,9 @@ class Receiver:
             return verdict
         peer = peers[verdict.peer]
         requested = request.presentation_context_definition_list
-        contexts = supported_contexts(requested, peer.accept)
+        wishes = association.requestor.role_selection
+        roles = {str(uid): (bool(item.scu_role), bool(item.scp_role)) for uid, item in wishes.items()}
+        contexts = supported_contexts(requested, peer.accept, roles)
         entry = self._register.enter(
             association,
             _connection_of(association),

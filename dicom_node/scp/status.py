@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from configs.errors import NodeError
-from storage.errors import DiskFull, IndexUnavailable, SopClassMismatch, UnreadableInstance
+from dicom_node.errors import IdentifierMismatch
+from storage.errors import DiskFull, IndexUnavailable, MalformedQuery, SopClassMismatch, UnreadableInstance
 
 SUCCESS = 0x0000
 #: Our fault. Source: PS3.7 C.5.13 (Processing failure).
@@ -22,6 +23,49 @@ FAILURE_REASON: dict[type[NodeError], int] = {
     UnreadableInstance: 0xC000,  # Error: Cannot understand
 }
 
+PENDING, PENDING_WITH_WARNING = 0xFF00, 0xFF01
+CANCELLED = 0xFE00
+SUB_OPERATIONS_FAILED = 0xB000
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+OUT_OF_RESOURCES_FOR_MATCHES, OUT_OF_RESOURCES_FOR_SUB_OPERATIONS = 0xA701, 0xA702
+MOVE_DESTINATION_UNKNOWN = 0xA801
+IDENTIFIER_MISMATCH, UNABLE_TO_PROCESS = 0xA900, 0xC000
+
+#: Why a query or a retrieval fails before it has begun. Source: PS3.4 C.4.1.1.4, C.4.2.1.5, C.4.3.1.4.
+QUERY_FAILURE: dict[type[NodeError], int] = {
+    IdentifierMismatch: IDENTIFIER_MISMATCH,
+    MalformedQuery: UNABLE_TO_PROCESS,
+    UnreadableInstance: UNABLE_TO_PROCESS,
+}
+FIND_STATUSES: dict[int, str] = {
+    PENDING: "Pending: a match",
+    PENDING_WITH_WARNING: "Pending: a match; some optional keys of the request are not supported",
+    SUCCESS: "Success: these were all",
+    CANCELLED: "Cancel: as asked for",
+    OUT_OF_RESOURCES: "Refused: out of resources; the index does not answer, or there are more matches than are given",
+    SOP_CLASS_NOT_SUPPORTED: "Refused: the request names another SOP Class than its presentation context",
+    IDENTIFIER_MISMATCH: "Error: the level is none of the model, or a unique key of a level above is missing",
+    UNABLE_TO_PROCESS: "Error: the identifier cannot be read, or a value is none of its attribute",
+    PROCESSING_FAILURE: "Processing failure: an error of the node",
+}
+_RETRIEVED: dict[int, str] = {
+    PENDING: "Pending: how many sub-operations remain, were completed, failed, had warnings",
+    SUCCESS: "Success: all sub-operations were completed; also where nothing matches",
+    SUB_OPERATIONS_FAILED: "Warning: some failed or had warnings; the identifier lists those that failed",
+    CANCELLED: "Cancel: as asked for; the identifier lists those that failed",
+    OUT_OF_RESOURCES_FOR_MATCHES: "Refused: the index does not answer, or more than 65535 instances match",
+    OUT_OF_RESOURCES_FOR_SUB_OPERATIONS: "Refused: no sub-operation was completed; the identifier lists all",
+    SOP_CLASS_NOT_SUPPORTED: "Refused: the request names another SOP Class than its presentation context",
+    IDENTIFIER_MISMATCH: "Error: the level is none of the model, or a unique key is missing or a wildcard",
+    UNABLE_TO_PROCESS: "Error: the identifier cannot be read, or a value is none of its attribute",
+    PROCESSING_FAILURE: "Processing failure: an error of the node",
+}
+GET_STATUSES = _RETRIEVED
+MOVE_STATUSES: dict[int, str] = {
+    **_RETRIEVED,
+    MOVE_DESTINATION_UNKNOWN: "Refused: no listed peer with host and port has this AE title",
+}
+
 #: In words, for the conformance statement. Source: PS3.4 B.2.3, PS3.7 Annex C.
 STORE_STATUSES: dict[int, str] = {
     SUCCESS: "Success: the instance survives a power cut; a copy under a kept UID is kept beside it",
@@ -32,6 +76,11 @@ STORE_STATUSES: dict[int, str] = {
     PROCESSING_FAILURE: "Processing failure: an error of the node",
 }
 ECHO_STATUSES: dict[int, str] = {SUCCESS: "Success"}
+
+
+def query_status_for(error: NodeError, *, otherwise: int) -> int:
+    """Give the Status of a query or retrieval that failed; `otherwise`: where the table does not name it."""
+    return next((QUERY_FAILURE[kind] for kind in type(error).__mro__ if kind in QUERY_FAILURE), otherwise)
 
 
 def status_for(error: NodeError) -> int:

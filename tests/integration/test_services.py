@@ -13,11 +13,11 @@ from dicom_node.scp import contexts
 from dicom_node.scp.services import ScpParts
 from tests.builders.dimse import EXPLICIT, a_peer, associated, listening
 
-STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+MODALITY_WORKLIST_FIND = "1.2.840.10008.5.1.4.31"
 
 
 def test_a_service_of_its_own_module_answers_and_knows_which_peer_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(contexts.SERVICE_CLASSES, STUDY_ROOT_FIND, "find")
+    monkeypatch.setitem(contexts.SERVICE_CLASSES, MODALITY_WORKLIST_FIND, "find")
 
     def service(parts: ScpParts) -> list[evt.EventHandlerType]:
         def on_find(event: Event) -> Iterator[tuple[int, Dataset | None]]:
@@ -30,11 +30,11 @@ def test_a_service_of_its_own_module_answers_and_knows_which_peer_asks(monkeypat
 
     with (
         listening(peers={"viewer": a_peer(accept=["find"])}, services=[service]) as here,
-        associated(here.port, [(STUDY_ROOT_FIND, [EXPLICIT])], calling="VIEWER") as association,
+        associated(here.port, [(MODALITY_WORKLIST_FIND, [EXPLICIT])], calling="VIEWER") as association,
     ):
         identifier = Dataset()
         identifier.QueryRetrieveLevel = "STUDY"
-        answers = list(association.send_c_find(identifier, STUDY_ROOT_FIND))
+        answers = list(association.send_c_find(identifier, MODALITY_WORKLIST_FIND))
     assert [(status.Status, found.PatientID if found else None) for status, found in answers] == [
         (0xFF00, "VIEWER"),
         (0x0000, None),

@@ -8,6 +8,9 @@ from pynetdicom.presentation import negotiate_as_acceptor
 from dicom_node.scp.contexts import (
     LOSSLESS,
     LOSSY,
+    QUERY_RETRIEVE,
+    QUERY_RETRIEVE_SERVICE_CLASS,
+    SERVICE_CLASSES,
     STORAGE_SERVICE_CLASS,
     TRANSFER_SYNTAXES,
     UNCOMPRESSED,
@@ -92,7 +95,7 @@ def test_retired_future_and_private_classes_are_storage(uid: str) -> None:
     [
         "1.2.840.10008.1.20.2",  # Storage Commitment Pull Model (retired)
         "1.2.840.10008.1.3.10",  # Media Storage Directory
-        "1.2.840.10008.5.1.4.1.2.2.1",  # Study Root FIND
+        "1.2.840.10008.5.1.4.1.2.3.1",  # Patient/Study Only FIND (retired)
         "1.2.840.10008.3.1.2.3.4",  # MPPS Retrieve
         "1.2.840.10008.4.2",  # the service class itself
         "1.2.840.10008.5.1.4.38.1",  # Hanging Protocol: belongs to no patient
@@ -106,6 +109,23 @@ def test_other_services_are_not_storage(uid: str) -> None:
 
 def test_storage_commitment_is_a_service_of_its_own() -> None:
     assert service_of("1.2.840.10008.1.20.1") == "commit"
+
+
+def test_queries_are_a_service_of_their_own_in_uncompressed_syntaxes() -> None:
+    assert QUERY_RETRIEVE
+    for uid in QUERY_RETRIEVE:
+        (supported,) = supported_contexts([build_context(uid, [JPEG, IMPLICIT])], (SERVICE_CLASSES[uid],))
+        assert supported.transfer_syntax == [IMPLICIT]
+
+
+def test_storage_contexts_may_be_inverted_for_those_who_may_fetch() -> None:
+    roles = {CT: (False, True)}
+    (supported,) = supported_contexts([build_context(CT, [EXPLICIT])], ("get",), roles)
+    assert (supported.scu_role, supported.scp_role) == (False, True)
+    (both,) = supported_contexts([build_context(CT, [EXPLICIT])], ("get", "store"), {CT: (True, True)})
+    assert (both.scu_role, both.scp_role) == (True, True)
+    assert supported_contexts([build_context(CT, [EXPLICIT])], ("find",), roles) == []
+    assert supported_contexts([build_context(CT, [EXPLICIT])], ("get",)) == []
 
 
 def test_a_service_that_the_peer_may_not_use_is_not_supported() -> None:
@@ -122,4 +142,6 @@ def test_one_class_in_several_contexts_is_supported_once_with_all_syntaxes() -> 
 def test_a_class_that_pynetdicom_does_not_know_is_named_storage_to_it() -> None:
     private = "1.3.12.2.1107.5.9.1"
     items = storage_outside_dictionary([build_context(CT), build_context(private), build_context(VERIFICATION)])
-    assert {str(uid): str(item.service_class_uid) for uid, item in items.items()} == {private: STORAGE_SERVICE_CLASS}
+    ours = dict.fromkeys(QUERY_RETRIEVE, QUERY_RETRIEVE_SERVICE_CLASS)
+    named = {str(uid): str(item.service_class_uid) for uid, item in items.items()}
+    assert named == {private: STORAGE_SERVICE_CLASS, **ours}
