@@ -2,11 +2,13 @@
 
 Usage: python3 scripts/bootstrap.py [EXTRA ...]
 
-Uses uv where it is on PATH, else pip. Does nothing where the same has been installed already.
+Uses uv where it is on PATH, else pip. Does nothing where the same, or more, has been installed already.
+Two of them at once wait for each other.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -25,17 +27,33 @@ def main(extras: list[str]) -> int:
     """Install the base and the named extras."""
     if sys.version_info < OLDEST:
         return use_newer_python()
-    stamp = VENV / f".installed-{'-'.join(['base', *sorted(extras)])}"
-    wanted = fingerprint()
-    if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
+    if is_installed(extras):
         return 0
+    with (ROOT / ".bootstrap.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return 0 if is_installed(extras) else install_all(extras)
+
+
+def is_installed(extras: list[str]) -> bool:
+    """Tell whether these parts stand in `.venv` as wanted now, by themselves or among others."""
+    wanted = fingerprint()
+    for stamp in VENV.glob(".installed-*") if PYTHON.exists() else ():
+        there = set(stamp.name.removeprefix(".installed-").split("-"))
+        if there >= {"base", *extras} and stamp.read_text() == wanted:
+            return True
+    return False
+
+
+def install_all(extras: list[str]) -> int:
+    """Make `.venv` where it is missing, and install."""
     began = time.monotonic()
     if not PYTHON.exists():
         make_venv()
     say(f"Installing {'base' if not extras else 'base, ' + ', '.join(extras)} into .venv …")
     target = ".[" + ",".join(extras) + "]" if extras else "."
     install(["-e", target, "-c", "constraints.txt"])
-    stamp.write_text(wanted)
+    stamp = VENV / f".installed-{'-'.join(['base', *sorted(extras)])}"
+    stamp.write_text(fingerprint())
     say(f"Installed in {time.monotonic() - began:.0f} s.")
     return 0
 
