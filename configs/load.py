@@ -46,7 +46,9 @@ class Loaded:
     """The configuration directory was made just now from the shipped files."""
 
 
-def load(config_dir: Path | None, environ: Mapping[str, str], *, working_dir: Path | None = None) -> Loaded:
+def load(
+    config_dir: Path | None, environ: Mapping[str, str], *, working_dir: Path | None = None, to_start: bool = True
+) -> Loaded:
     """Read, merge and check the settings.
 
     Parameters
@@ -55,6 +57,9 @@ def load(config_dir: Path | None, environ: Mapping[str, str], *, working_dir: Pa
         Directory of the four YAML files; None: `<data dir>/config`, made from the shipped files at first start.
     environ
         The environment; `.env` in `working_dir` (default: the current one) gives what it lacks.
+    to_start
+        Refuse settings that are sound and yet no node may start with, such as a network bind without peers:
+        the command that adds the first peer must be able to run before.
 
     Raises
     ------
@@ -78,15 +83,28 @@ def load(config_dir: Path | None, environ: Mapping[str, str], *, working_dir: Pa
     except ValidationError as error:
         raise ConfigError(_say(error)) from error
     _check_together(settings)
+    if to_start:
+        _check_start(settings)
     return Loaded(settings, config_dir, first_start)
 
 
 def copy_shipped(config_dir: Path) -> bool:
-    """Give the directory each shipped file that it lacks; tell whether it had none."""
-    config_dir.mkdir(parents=True, exist_ok=True)
+    """Give the directory each shipped file that it lacks; tell whether it had none.
+
+    Raises
+    ------
+    ConfigError
+        The directory cannot be made or written.
+    """
     missing = [name for name in FILES if not (config_dir / name).exists()]
-    for name in missing:
-        shutil.copyfile(_SHIPPED / name, config_dir / name)
+    try:
+        config_dir.mkdir(parents=True, exist_ok=True)
+        for name in missing:
+            shutil.copyfile(_SHIPPED / name, config_dir / name)
+    except OSError as error:
+        raise ConfigError(
+            f"{config_dir} cannot be written: {error.strerror}. The data directory is set by {_DATA_DIR}."
+        ) from error
     return len(missing) == len(FILES)
 
 
@@ -150,8 +168,14 @@ class _StrictLoader(yaml.SafeLoader):
 def _read_env_file(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: no UTF-8 text") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     names: dict[str, str] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in text.splitlines():
         name, found, value = line.strip().partition("=")
         if found and not name.startswith("#"):
             names[name.strip().removeprefix("export ").strip()] = value.strip().strip("\"'")
@@ -221,6 +245,10 @@ def _check_together(settings: Settings) -> None:
     for index, name in enumerate(names):
         if name in names[:index]:
             raise ConfigError(f"routes[{index}].name: {name!r} stands twice")
+
+
+def _check_start(settings: Settings) -> None:
+    """Refuse to listen to the network for nobody."""
     has_named_peer = any(not peer.is_local for peer in settings.peers.values())
     if settings.dimse.listens_beyond_this_machine and not has_named_peer:
         raise ConfigError(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from configs.section import Section
+from configs.section import AeTitle, Section
 
 Service = Literal["echo", "store", "find", "move", "get", "commit", "mpps", "ian"]
 ObjectKind = Literal["sr", "seg", "summary"]
@@ -30,7 +30,7 @@ class Caps(Section):
 class Peer(Section):
     """One remote application entity."""
 
-    ae_title: str
+    ae_title: AeTitle
     """Exact AE title, or `*` for any; exact ones are matched first, then the narrower network."""
     host: str | None = None
     """Where the node calls the peer."""
@@ -44,7 +44,7 @@ class Peer(Section):
     quiet_after_s: PositiveFloat | None = None
     settle_s: NonNegativeFloat | None = None
     corrections: Literal["hold", "accept"] = "hold"
-    answer_as: str | None = None
+    answer_as: AeTitle | None = None
     """The node's own AE title towards this peer."""
     caps: Caps = Caps()
 

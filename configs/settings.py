@@ -13,17 +13,14 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     SecretStr,
-    StringConstraints,
     model_validator,
 )
 
 from configs.engines import EngineName, EngineSettings
 from configs.peers import Peer, is_loopback
 from configs.routes import Route
-from configs.section import Section
+from configs.section import AeTitle, Section
 
-#: Source: PS3.5 6.2 (AE: 16 characters, no control characters, no backslash, not only spaces).
-AeTitle = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[\x20-\x5b\x5d-\x7e]{1,16}$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -79,10 +76,21 @@ class HttpSettings(Section):
     """Base URL as others see it; empty: taken from each request."""
     cors_origins: tuple[str, ...] = ()
 
+    def base_url(self, *, port: int | None = None) -> str:
+        """Say where a browser finds the node; `port`: the one in use, where any free one was asked for."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 (names the bind)
+        return f"http://{f'[{host}]' if ':' in host else host}:{port or self.port}"
+
     @property
     def listens_beyond_this_machine(self) -> bool:
         """Whether others than this machine can reach the port."""
         return not is_loopback(self.host)
+
+
+def _given(secret: SecretStr | None) -> SecretStr | None:
+    return secret if secret is not None and secret.get_secret_value().strip() else None
 
 
 class AuthSettings(Section):
@@ -90,20 +98,33 @@ class AuthSettings(Section):
 
     local: Literal["open", "closed"] = "open"
     """`open`: no key is needed on a loopback-only bind, for requests that plainly come from this machine."""
-    admin_key: SecretStr | None = None
+    admin_key: Annotated[SecretStr | None, AfterValidator(_given)] = None
+    """Empty or absent: made at first start."""
+
+
+def _known_database(url: str) -> str:
+    if url and not url.startswith(("sqlite:///", "postgresql+psycopg://")):
+        raise ValueError("must be empty (SQLite in the data directory) or postgresql+psycopg://user@host/name")
+    return url
+
+
+def _known_blobs(url: str) -> str:
+    if url:
+        raise ValueError("must be empty: instances are kept as files in the data directory")
+    return url
 
 
 class DatabaseSettings(Section):
     """Where the index and the queue live."""
 
-    url: str = ""
+    url: Annotated[str, AfterValidator(_known_database)] = ""
     """SQLAlchemy URL; empty: SQLite in the data directory."""
 
 
 class BlobSettings(Section):
     """Where instances live."""
 
-    url: str = ""
+    url: Annotated[str, AfterValidator(_known_blobs)] = ""
     """Empty: local files in the data directory."""
 
 

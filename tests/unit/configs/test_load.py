@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,14 @@ def test_a_rule_is_read_as_terms(tmp_path: Path) -> None:
             {"peers": "peers: {p: {ae_title: P, host: h, archive: true, accept: [store, commit]}}"},
             "peers.p: archive: true and accept: commit exclude each other",
         ),
+        (
+            {"peers": "peers: {p: {ae_title: AN AE TITLE TOO LONG, host: h}}"},
+            "peers.p.ae_title: 'AN AE TITLE TOO LONG' is no AE title",
+        ),
+        ({"peers": "peers: {p: {ae_title: 'A\\B', host: h}}"}, "peers.p.ae_title:"),
+        ({"peers": "peers: {p: {ae_title: P, host: h, answer_as: ' '}}"}, "peers.p.answer_as:"),
+        ({"node": "database: {url: 'mysql://h/n'}"}, "database.url: must be empty"),
+        ({"node": "blobs: {url: 's3://b/p'}"}, "blobs.url: must be empty"),
         ({"peers": "- 1"}, "peers.yaml: the file must hold named settings"),
         ({"node": "dimse: {host: 0.0.0.0}"}, "dimse.host: 0.0.0.0 listens to the network"),
     ],
@@ -103,3 +112,50 @@ def test_the_loopback_entry_is_no_peer_list(tmp_path: Path) -> None:
     local = "peers: {loopback: {ae_title: '*', from: [127.0.0.0/8]}}"
     with pytest.raises(ConfigError, match=r"peers\.yaml lists nobody there"):
         load(make_config(tmp_path, node="dimse: {host: 0.0.0.0}", peers=local), {}, working_dir=tmp_path)
+
+
+def test_the_command_that_adds_the_first_peer_may_run_before_a_start_could(tmp_path: Path) -> None:
+    config = make_config(tmp_path, node="dimse: {host: 0.0.0.0}")
+    assert load(config, {}, working_dir=tmp_path, to_start=False).settings.dimse.listens_beyond_this_machine
+
+
+def test_an_empty_admin_key_is_none(tmp_path: Path) -> None:
+    environ = {"DICOM_NODE_AUTH__ADMIN_KEY": ""}
+    assert load(make_config(tmp_path), environ, working_dir=tmp_path).settings.auth.admin_key is None
+
+
+def test_an_env_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"\.env: no UTF-8 text"):
+        load(make_config(tmp_path), {}, working_dir=tmp_path)
+
+
+def test_a_data_directory_that_cannot_be_is_named_with_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file/config cannot be written.*DICOM_NODE_DATA_DIR"):
+        load(None, {"DICOM_NODE_DATA_DIR": str(tmp_path / "file")}, working_dir=tmp_path)
+
+
+def test_each_name_of_the_example_env_file_is_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    example = (Path(__file__).parents[3] / ".env.example").read_text()
+    lines = [line.removeprefix("#") for line in example.splitlines() if re.match(r"#?[A-Z_]+=", line)]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    said = load(None, {}).settings
+    (tmp_path / ".env").unlink()
+    assert len(lines) > 8
+    assert said == load(None, {}).settings
+
+
+@pytest.mark.parametrize(
+    ("http", "url"),
+    [
+        ("{}", "http://127.0.0.1:8080"),
+        ("{host: 0.0.0.0, port: 81}", "http://127.0.0.1:81"),
+        ("{host: '::'}", "http://[::1]:8080"),
+        ("{public_url: 'https://node.example/'}", "https://node.example"),
+    ],
+)
+def test_the_base_url_is_one_that_a_browser_can_open(tmp_path: Path, http: str, url: str) -> None:
+    loaded = load(make_config(tmp_path, node=f"http: {http}"), {}, working_dir=tmp_path)
+    assert loaded.settings.http.base_url() == url
