@@ -44,6 +44,9 @@ def outgoing(path: Path) -> Outgoing:
         header = dcmread(path, specific_tags=["SOPClassUID", "SOPInstanceUID"], stop_before_pixels=True)
     except _BROKEN as error:
         raise UnreadableInstance(f"{path.name} is no DICOM file") from error
+    except OSError as error:
+        # pydicom raises it without a number where a sequence breaks off; with one, the system says why.
+        raise UnreadableInstance(f"{path.name} cannot be read: {error.strerror or 'it breaks off'}") from error
     sop_instance_uid, sop_class_uid = str(header.get("SOPInstanceUID") or ""), str(header.get("SOPClassUID") or "")
     transfer_syntax_uid = str(header.file_meta.get("TransferSyntaxUID") or "")
     if not (sop_instance_uid and sop_class_uid and transfer_syntax_uid) or sop_class_uid == _MEDIA_DIRECTORY:
