@@ -22,6 +22,11 @@ def admin_key(settings: Settings) -> str | None:
     return path.read_text(encoding="ascii").strip() if path.exists() else None
 
 
+def forget_admin_key(settings: Settings) -> None:
+    """Take back a key that was made for a start that failed: nobody has seen it."""
+    admin_key_path(settings.data_dir).unlink(missing_ok=True)
+
+
 def make_admin_key(settings: Settings) -> str | None:
     """Make the key at first start; None where there is one already."""
     if admin_key(settings) is not None:

@@ -15,7 +15,7 @@ from configs.errors import ConfigError, NodeError
 from configs.load import Loaded
 from configs.settings import Settings
 from dicom_node import logs
-from dicom_node.admin_key import make_admin_key
+from dicom_node.admin_key import forget_admin_key, make_admin_key
 from dicom_node.platform import DirectoryLock
 from dicom_node.roles import ROLES
 from dicom_node.supervisor import Supervisor
@@ -37,6 +37,8 @@ def up(loaded: Loaded, *, roles: Sequence[str] = ROLES, out: TextIO = sys.stdout
     logs.configure(settings.log, role="supervisor")
     refusal = f"A node runs on {settings.data_dir} already. Stop it, or set DICOM_NODE_DATA_DIR to another directory."
     lock = DirectoryLock(settings.data_dir, name=".lock", refusal=refusal)
+    new_key: str | None = None
+    shown = False
     try:
         new_key = make_admin_key(settings)
         in_child(lambda: prepare(settings))
@@ -47,9 +49,13 @@ def up(loaded: Loaded, *, roles: Sequence[str] = ROLES, out: TextIO = sys.stdout
         def say_ready(facts: Mapping[str, Mapping[str, Any]]) -> None:
             lines = start_lines(loaded, facts, new_key=new_key, seconds=time.monotonic() - began)
             print("\n".join(lines), file=out, flush=True)
+            nonlocal shown
+            shown = True
 
         supervisor.run(say_ready)
     finally:
+        if new_key and not shown:
+            forget_admin_key(settings)
         lock.release()
 
 
@@ -101,33 +107,36 @@ def start_lines(
     """Say where the node listens, who may come in, and how to let a PACS in."""
     settings = loaded.settings
     dimse_port = facts.get("receiver", {}).get("port", settings.dimse.port)
-    http_port = facts.get("web", {}).get("port", settings.http.port)
-    host = "127.0.0.1" if settings.http.host in ("0.0.0.0", "::") else settings.http.host  # noqa: S104
-    base = f"http://{host}:{http_port}"
+    base = settings.http.base_url(port=facts.get("web", {}).get("port"))
     lines = [
         f"dicom-node {VERSION} is up ({seconds:.1f} s). Research use; results are not for diagnosis.",
         f"  DICOM     {settings.dimse.ae_title} at {settings.dimse.host}:{dimse_port}",
-        f"  Console   {base}/console",
-        f"  DICOMweb  {base}/dicom-web    API docs {base}/docs",
-        f"  Settings  {loaded.config_dir}    Data {settings.data_dir}",
-        f"  Who may come in: DICOM {_peers_line(settings)}; HTTP {_http_line(settings)}",
+        f"  HTTP      console {base}/console   DICOMweb {base}/dicom-web   API {base}/docs",
+        f"  May call  DICOM: {_peers_line(settings)}",
+        f"            HTTP: {_http_line(settings)}",
+        f"  Settings  {loaded.config_dir}   data {settings.data_dir}",
     ]
     if new_key:
         lines.append(f"  Admin key (shown this once; later: dicom-node keys show-admin): {new_key}")
     if not settings.dimse.listens_beyond_this_machine:
+        only = "Listens" if not settings.http.listens_beyond_this_machine else "DICOM listens"
         lines.append(
-            "  Listens on this machine only. To let a PACS in: set dimse.host to 0.0.0.0 and run "
+            f"  {only} on this machine only. To let a PACS in: set dimse.host to 0.0.0.0 and run "
             "`dicom-node peers add pacs1 --ae PACS1 --host 10.1.2.3 --port 104`"
         )
+    lines.append("  Ctrl-C ends it.")
     return lines
 
 
 def _peers_line(settings: Settings) -> str:
-    names = [f"{name} ({peer.ae_title} from {', '.join(peer.may_call_from)})" for name, peer in settings.peers.items()]
-    return ", ".join(names) if names else "nobody: peers.yaml is empty"
+    said = [
+        f"{name} ({'any AE title' if peer.ae_title == '*' else peer.ae_title} from {', '.join(peer.may_call_from)})"
+        for name, peer in settings.peers.items()
+    ]
+    return ", ".join(said) if said else "nobody: peers.yaml is empty"
 
 
 def _http_line(settings: Settings) -> str:
     if settings.auth.local == "open" and not settings.http.listens_beyond_this_machine:
-        return "programs on this machine without a key (auth.local: open), others with one"
-    return "with a key"
+        return "programs on this machine without a key (auth.local: open)"
+    return "only with a key: Authorization: Bearer <key>"

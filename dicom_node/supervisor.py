@@ -141,9 +141,9 @@ class Supervisor:
         with os.fdopen(child.pipe, encoding="utf-8") as pipe:
             line = pipe.readline()
         child.pipe = -1
-        said = json.loads(line) if line else {"error": "it ended without a word; see the log above"}
+        said = json.loads(line) if line else {"error": f"The {child.role} ended without a word; see the log above."}
         if "error" in said:
-            raise RoleFailed(f"{child.role}: {said['error']}", role=child.role)
+            raise RoleFailed(said["error"], role=child.role)
         return dict(said)
 
     def _keep_running(self) -> None:
@@ -228,13 +228,14 @@ def be_role(role: str, settings: Settings, config_dir: Path, pipe: int) -> int:
         # Each role's own imports happen here, after the fork: the receiver never holds what the worker needs.
         importlib.import_module(f"dicom_node.roles.{role}").run(RoleContext(settings, config_dir, stop, ready))
     except NodeError as error:
-        log.error("role cannot run", extra={"action": "role_refused", "error": error.code, "why": str(error)})
         if not said:
-            say(error=str(error))
+            say(error=str(error))  # the command prints it
+            return 1
+        log.error("role cannot go on", extra={"action": "role_refused", "error": error.code, "why": str(error)})
         return 1
     except Exception:
         log.exception("role failed", extra={"action": "role_failed"})
         if not said:
-            say(error="an error of ours; see the log above")
+            say(error=f"The {role} failed by an error of ours; see the log above.")
         return 1
     return 0

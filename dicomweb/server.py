@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 from collections.abc import Callable
@@ -45,7 +46,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.listen(256)
     except OSError as error:
         listening.close()
-        raise ConfigError(
-            f"Port {port} (http.port) at {host} cannot be used: {error.strerror}. Try PORT={port + 1} make run."
-        ) from error
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(f"Port {port} (http.port) is in use. Try PORT={port + 1} make run.") from error
+        raise ConfigError(f"http.host: {host}:{port} cannot be listened on: {error.strerror}") from error
     return listening

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -90,6 +90,17 @@ class Database:
                 if not _is_full(error) and not _is_busy(error) and _is_unusable(error):
                     raise CommitUnknown from error
                 raise
+
+    def is_prepared(self) -> bool:
+        """Tell whether a node has ever brought this database to a schema of ours.
+
+        Raises
+        ------
+        IndexUnavailable
+            The database does not answer.
+        """
+        with self.read() as connection:
+            return inspect(connection).has_table("alembic_version")
 
     def close(self) -> None:
         """Let go of all connections."""

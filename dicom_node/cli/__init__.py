@@ -20,14 +20,14 @@ COMMANDS: dict[str, str] = {
     "check": "node",
     "version": "node",
     "demo": "demo",
-    "peers": "peers",
-    "keys": "keys",
+    "send": "send",
     "studies": "studies",
     "show": "studies",
     "rerun": "studies",
     "ledger": "studies",
+    "peers": "peers",
+    "keys": "keys",
     "engines": "engines",
-    "send": "send",
 }
 
 
@@ -61,12 +61,12 @@ def make_app(command: str | None) -> typer.Typer:
     ) -> None:
         context.obj = config
 
-    modules = {COMMANDS[command]} if command else set(COMMANDS.values())
-    for module in sorted(modules):
+    modules = {COMMANDS[command]: None} if command else dict.fromkeys(COMMANDS.values())
+    for module in modules:
         importlib.import_module(f"dicom_node.cli.{module}").register(app)
     return app
 
 
-def settings_of(context: typer.Context) -> Loaded:
-    """Read the settings that a command works with."""
-    return load(context.obj, os.environ)
+def settings_of(context: typer.Context, *, to_start: bool = False) -> Loaded:
+    """Read the settings that a command works with; `to_start`: refuse those that no node may start with."""
+    return load(context.obj, os.environ, to_start=to_start)

@@ -7,7 +7,7 @@ import json
 import typer
 
 from dicom_node.cli import settings_of
-from dicom_node.cli.output import table
+from dicom_node.cli.output import AS_JSON, table
 from inference.registry import engines as make_engines
 
 
@@ -15,11 +15,14 @@ def register(app: typer.Typer) -> None:
     """Add the command."""
 
     @app.command()
-    def engines(context: typer.Context, as_json: bool = typer.Option(False, "--json", help="For programs.")) -> None:
+    def engines(context: typer.Context, as_json: bool = AS_JSON) -> None:
         """List the engines of this installation."""
         rows = [engine.description for engine in make_engines(settings_of(context).settings.engines).values()]
         if as_json:
-            said = [{"name": each.name, "version": each.version, "kind": each.kind} for each in rows]
+            said = [
+                {"name": each.name, "version": each.version, "kind": each.kind, "reads": list(each.reads.modalities)}
+                for each in rows
+            ]
             typer.echo(json.dumps(said))
             return
         headings = ("name", "version", "kind", "reads")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import typer
 
 from configs.errors import ConfigError
 from dicom_node.admin_key import admin_key
 from dicom_node.cli import settings_of
-from dicom_node.cli.output import table
-from dicom_node.parts import Storage, now
+from dicom_node.cli.kept import kept
+from dicom_node.cli.output import AS_JSON, table
+from dicom_node.parts import now
 from storage.audit import Audit, AuditAction, AuditOutcome
-from storage.keys import Keys
-from storage.records import StudyFilter
+from storage.keys import PERMISSIONS, Keys
+from storage.records import KeyRecord, StudyFilter
 
 _ACTOR = "command line"
 
@@ -28,23 +31,29 @@ def register(app: typer.Typer) -> None:
 
 def create(
     context: typer.Context,
-    name: str,
-    permissions: str = typer.Option("read", help="Joined by commas: read, store, predict, console, operate, …"),
+    name: str = typer.Argument(help="Who it is for; letters, digits, dots, dashes."),
+    permissions: str = typer.Option("read", help=f"Joined by commas: {', '.join(sorted(PERMISSIONS))}."),
     peers: str = typer.Option("", help="Only studies that these peers sent, joined by commas."),
 ) -> None:
     """Make a key; it is shown this once."""
     words = [word.strip() for word in permissions.split(",") if word.strip()]
     names = frozenset(word.strip() for word in peers.split(",") if word.strip())
-    storage = Storage.open(settings_of(context).settings)
-    secret = Keys(storage.database).create(name, words, StudyFilter(names or None), now())
-    Audit(storage.database).record(AuditAction.KEYS, _ACTOR, None, AuditOutcome.DONE, f"created {name}", now())
-    storage.close()
+    loaded = settings_of(context)
+    for unknown in sorted(names - set(loaded.settings.peers)):
+        raise ConfigError(f"--peers: peers.yaml has no peer {unknown!r}")
+    with kept(loaded) as storage:
+        secret = Keys(storage.database).create(name, words, StudyFilter(names or None), now())
+        Audit(storage.database).record(AuditAction.KEYS, _ACTOR, None, AuditOutcome.DONE, f"created {name}", now())
     typer.echo(secret)
 
 
-def list_keys(context: typer.Context) -> None:
-    """List keys."""
-    storage = Storage.open(settings_of(context).settings)
+def list_keys(context: typer.Context, as_json: bool = AS_JSON) -> None:
+    """List keys; their secrets are not kept."""
+    with kept(settings_of(context)) as storage:
+        keys = Keys(storage.database).all()
+    if as_json:
+        typer.echo(json.dumps([_values(key) for key in keys]))
+        return
     rows = [
         (
             key.name,
@@ -53,18 +62,27 @@ def list_keys(context: typer.Context) -> None:
             f"{key.created_at:%Y-%m-%d}",
             f"revoked {key.revoked_at:%Y-%m-%d}" if key.revoked_at else "valid",
         )
-        for key in Keys(storage.database).all()
+        for key in keys
     ]
-    storage.close()
     typer.echo(table(("name", "may", "sees", "made", "state"), rows) if rows else "There is no key but the admin's.")
 
 
-def revoke(context: typer.Context, name: str) -> None:
+def _values(key: KeyRecord) -> dict[str, object]:
+    peers = key.visible.sender_peers
+    return {
+        "name": key.name,
+        "permissions": sorted(key.permissions),
+        "peers": None if peers is None else sorted(peers),
+        "created_at": key.created_at.isoformat(),
+        "revoked_at": key.revoked_at.isoformat() if key.revoked_at else None,
+    }
+
+
+def revoke(context: typer.Context, name: str = typer.Argument(help="Name of the key.")) -> None:
     """Close a key for good."""
-    storage = Storage.open(settings_of(context).settings)
-    Keys(storage.database).revoke(name, now())
-    Audit(storage.database).record(AuditAction.KEYS, _ACTOR, None, AuditOutcome.DONE, f"revoked {name}", now())
-    storage.close()
+    with kept(settings_of(context)) as storage:
+        Keys(storage.database).revoke(name, now())
+        Audit(storage.database).record(AuditAction.KEYS, _ACTOR, None, AuditOutcome.DONE, f"revoked {name}", now())
     typer.echo(f"{name} opens nothing any more.")
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from typing import Final
+
 import typer
 
 from configs.errors import ConfigError
 from dicom_node.cli import settings_of
+from dicom_node.cli.output import AS_JSON
 from dicom_node.main import up as run_node
 from dicom_node.roles import ROLES
 from dicom_node.version import VERSION
+
+#: Left out of what is shown: a database URL may hold a password.
+_SECRET: Final = {"auth": {"admin_key"}, "database": {"url"}}
 
 
 def register(app: typer.Typer) -> None:
@@ -24,13 +31,16 @@ def register(app: typer.Typer) -> None:
         for role in chosen:
             if role not in ROLES:
                 raise ConfigError(f"--roles: there is no role {role!r}; there are {', '.join(ROLES)}")
-        run_node(settings_of(context), roles=chosen)
+        run_node(settings_of(context, to_start=True), roles=chosen)
 
     @app.command()
-    def check(context: typer.Context) -> None:
+    def check(context: typer.Context, as_json: bool = AS_JSON) -> None:
         """Check the configuration and say what it amounts to."""
-        loaded = settings_of(context)
+        loaded = settings_of(context, to_start=True)
         settings = loaded.settings
+        if as_json:
+            typer.echo(json.dumps(settings.model_dump(mode="json", by_alias=True, exclude=_SECRET)))
+            return
         typer.echo(f"{loaded.config_dir}: sound.")
         typer.echo(f"  DICOM {settings.dimse.ae_title} at {settings.dimse.host}:{settings.dimse.port}")
         typer.echo(f"  HTTP {settings.http.host}:{settings.http.port}, data in {settings.data_dir}")

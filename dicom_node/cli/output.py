@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import typer
+
+AS_JSON = typer.Option(False, "--json", help="For programs.")
+
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Lay out rows in columns as wide as their longest cell."""

@@ -12,12 +12,11 @@ from configs.errors import ConfigError, NodeError
 from configs.load import Loaded, read_peers
 from configs.peers import Peer
 from dicom_node.cli import settings_of
-from dicom_node.cli.output import table
-from dicom_node.parts import database_url
+from dicom_node.cli.kept import kept
+from dicom_node.cli.output import AS_JSON, table
 from dicom_node.peers_file import add_peer, remove_peer
 from dicom_node.scu.echo import echo as send_echo
 from storage.associations import Associations
-from storage.database import Database
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +32,7 @@ def register(app: typer.Typer) -> None:
 def list_peers(
     context: typer.Context,
     refused: bool = typer.Option(False, "--refused", help="Show who was refused in the last 24 hours."),
-    as_json: bool = typer.Option(False, "--json", help="For programs."),
+    as_json: bool = AS_JSON,
 ) -> None:
     """List peers, or refused callers with a line to add each."""
     loaded = settings_of(context)
@@ -64,9 +63,8 @@ def list_peers(
 
 def show_refused(loaded: Loaded, *, as_json: bool) -> None:
     """Show callers that were not let in."""
-    database = Database(database_url(loaded.settings))
-    callers = Associations(database).refused_since(datetime.now(UTC) - timedelta(hours=24))
-    database.close()
+    with kept(loaded) as storage:
+        callers = Associations(storage.database).refused_since(datetime.now(UTC) - timedelta(hours=24))
     if as_json:
         fields = ("calling_ae_title", "called_ae_title", "host", "reason", "count")
         typer.echo(json.dumps([{field: getattr(caller, field) for field in fields} for caller in callers]))
@@ -82,9 +80,12 @@ def add(
     name: str = typer.Argument(help="The name that routes use."),
     ae: str = typer.Option(..., "--ae", help="AE title of the peer."),
     host: str | None = typer.Option(None, help="Where the node calls it."),
-    port: int | None = typer.Option(None, help="Its DICOM port."),
+    port: int | None = typer.Option(None, min=1, max=65535, help="Its DICOM port."),
     source: list[str] = typer.Option(
-        [], "--from", help="Address, name or network that may call as it; may be given again. Default: host."
+        [],
+        "--from",
+        metavar="ADDRESS",
+        help="Address, name or network that may call as it; may be given again. Default: host.",
     ),
     deliver: bool = typer.Option(True, help="Send results there (needs host and port)."),
 ) -> None:
@@ -103,18 +104,20 @@ def add(
     path = loaded.config_dir / "peers.yaml"
     typer.echo(add_peer(path, name, entry))
     typer.echo(f"Written to {path}; a running node takes it within a second.")
+    if deliver and "deliver" not in entry:
+        typer.echo("No results go there: that needs --host and --port.")
     if host and port:
         say_echo(name, read_peers(path)[name], loaded.settings.dimse.ae_title)
 
 
-def remove(context: typer.Context, name: str) -> None:
+def remove(context: typer.Context, name: str = typer.Argument(help="Name of the peer.")) -> None:
     """Take a peer off the list."""
     path: Path = settings_of(context).config_dir / "peers.yaml"
     remove_peer(path, name)
     typer.echo(f"{name} is off the list in {path}.")
 
 
-def echo(context: typer.Context, name: str) -> None:
+def echo(context: typer.Context, name: str = typer.Argument(help="Name of the peer.")) -> None:
     """Ask a peer for a C-ECHO."""
     loaded = settings_of(context)
     peer = loaded.settings.peers.get(name)

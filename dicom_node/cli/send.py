@@ -10,6 +10,7 @@ import typer
 from configs.errors import ConfigError
 from configs.peers import Peer
 from dicom_node.cli import settings_of
+from dicom_node.errors import ContextRefused
 from dicom_node.scu.files import instances_in
 from dicom_node.scu.store import Outgoing, send
 
@@ -21,26 +22,34 @@ def register(app: typer.Typer) -> None:
 
 def send_folder(
     context: typer.Context,
-    folder: Path = typer.Argument(help="Folder of DICOM files."),
+    folder: Path = typer.Argument(help="Folder of DICOM files, or one file."),
     to: str = typer.Option("", help="Name of a peer, or TITLE@host:port; default: this node itself."),
     calling: str = typer.Option("", help="AE title to call as; default: this node's."),
 ) -> None:
     """Send all instances of a folder; exit status 1 unless all were taken."""
+    if not folder.exists():
+        raise ConfigError(f"{folder}: no such file or folder")
     settings = settings_of(context).settings
     itself = f"{settings.dimse.ae_title}@127.0.0.1:{settings.dimse.port}"
     peer = settings.peers.get(to) or _address(to or itself)
     items = list(instances_in(folder))
     if not items:
         raise ConfigError(f"{folder} holds no DICOM instances.")
-    answered: Counter[int] = Counter()
+    answered: Counter[str] = Counter()
 
     def on_status(_: Outgoing, status: int) -> None:
-        answered[status] += 1
+        answered[f"0x{status:04X}"] += 1
 
-    send(peer, calling_ae_title=calling or settings.dimse.ae_title, items=items, on_status=on_status)
-    for status, count in sorted(answered.items()):
-        typer.echo(f"{count} instances: 0x{status:04X}")
-    if answered[0] != len(items):
+    def on_refused(_: Outgoing, refusal: ContextRefused) -> None:
+        answered[str(refusal)] += 1
+
+    title = calling or settings.dimse.ae_title
+    try:
+        send(peer, calling_ae_title=title, items=items, on_status=on_status, on_refused=on_refused)
+    finally:
+        for answer, count in sorted(answered.items()):
+            typer.echo(f"{count} of {len(items)} instances: {answer}")
+    if answered["0x0000"] != len(items):
         raise SystemExit(1)
 
 

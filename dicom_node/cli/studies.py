@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -12,7 +10,8 @@ import typer
 from configs.errors import ConfigError
 from configs.load import Loaded
 from dicom_node.cli import settings_of
-from dicom_node.cli.output import table
+from dicom_node.cli.kept import kept
+from dicom_node.cli.output import AS_JSON, table
 from dicom_node.parts import Storage, now
 from dicom_node.pictures import KeptReadings
 from dicomweb import views
@@ -28,8 +27,6 @@ from storage.records import JobState, StudyRecord
 from storage.results import ResultBook
 from storage.way import way_of
 
-_AS_JSON = typer.Option(False, "--json", help="For programs.")
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
@@ -39,22 +36,13 @@ def register(app: typer.Typer) -> None:
     app.command()(ledger)
 
 
-@contextmanager
-def _storage(loaded: Loaded) -> Iterator[Storage]:
-    storage = Storage.open(loaded.settings)
-    try:
-        yield storage
-    finally:
-        storage.close()
-
-
 def studies(
     context: typer.Context,
-    limit: int = typer.Option(50, help="The latest so many."),
-    as_json: bool = _AS_JSON,
+    limit: int = typer.Option(50, min=1, help="The latest so many."),
+    as_json: bool = AS_JSON,
 ) -> None:
     """List studies with their states, the latest first."""
-    with _storage(settings_of(context)) as storage:
+    with kept(settings_of(context)) as storage:
         found = Index(storage.database).studies(limit=limit, offset=0)
     if as_json:
         typer.echo(json.dumps([views.study_line(study) for study in found], ensure_ascii=False))
@@ -62,7 +50,7 @@ def studies(
     if not found:
         typer.echo("Nothing was received yet.")
         return
-    headings = ("arrived (UTC)", "modalities", "images", "state", "why", "study")
+    headings = ("arrived (UTC)", "modalities", "images", "state", "study", "why")
     typer.echo(
         table(
             headings,
@@ -72,8 +60,8 @@ def studies(
                     ",".join(study.modalities),
                     study.number_of_inputs,
                     study.state.value,
-                    study.reason,
                     study.study_instance_uid,
+                    study.reason,
                 )
                 for study in found
             ],
@@ -84,11 +72,11 @@ def studies(
 def show(
     context: typer.Context,
     name: str = typer.Argument(metavar="UID|ACCESSION", help="Study Instance UID or accession number."),
-    as_json: bool = _AS_JSON,
+    as_json: bool = AS_JSON,
 ) -> None:
     """Show the way of a study, its report and its deliveries."""
     loaded = settings_of(context)
-    with _storage(loaded) as storage:
+    with kept(loaded) as storage:
         for study in _find(Index(storage.database), name):
             page = _page(storage, study)
             typer.echo(json.dumps(page, ensure_ascii=False) if as_json else _as_text(loaded, page))
@@ -120,7 +108,7 @@ def _page(storage: Storage, study: StudyRecord) -> dict[str, Any]:
 
 
 def _as_text(loaded: Loaded, page: dict[str, Any]) -> str:
-    uid, http = page["study_instance_uid"], loaded.settings.http
+    uid = page["study_instance_uid"]
     lines = [f"Study {uid}: {page['state']}", f"  {page['reason']}", "", "Way"]
     lines += [f"  {step['at']}  {step['subject']:<9} {step['to_state']:<20} {step['reason']}" for step in page["way"]]
     for decision in page["decisions"]:
@@ -129,14 +117,14 @@ def _as_text(loaded: Loaded, page: dict[str, Any]) -> str:
             said = "matched" if route["matched"] else "not matched"
             lines.append(f"  rule {route['route']} → {route['engine']}: {said}: {route['reason']}")
     for report in page["reports"]:
-        lines += ["", report]
+        lines += ["", report.rstrip("\n")]
     for delivery in page["deliveries"]:
         lines += ["", f"Delivery to {delivery['destination']}: {delivery['state']}. {delivery['reason']}"]
         lines += [
             f"  {item['kind']}  {item['state']}  {item['status'] or ''}  {item['sop_instance_uid']}"
             for item in delivery["items"]
         ]
-    return "\n".join([*lines, "", f"Console: http://{http.host}:{http.port}/console/studies/{uid}"])
+    return "\n".join([*lines, "", f"Console: {loaded.settings.http.base_url()}/console/studies/{uid}"])
 
 
 def rerun(
@@ -147,7 +135,7 @@ def rerun(
     """Do jobs again; an unchanged study leads to no new result."""
     if (name is None) == (not waiting):
         raise ConfigError("Name one study, or say --waiting.")
-    with _storage(settings_of(context)) as storage:
+    with kept(settings_of(context)) as storage:
         book, queue = JobBook(storage.database), Queue(storage.database)
         if waiting:
             jobs = book.waiting()
@@ -169,12 +157,12 @@ def rerun(
 def ledger(
     context: typer.Context,
     files: bool = typer.Option(True, help="Look for the file of each instance."),
-    as_json: bool = _AS_JSON,
+    as_json: bool = AS_JSON,
 ) -> None:
     """Account for every kept instance and every study; exit status 1 unless 0 are unexplained."""
     loaded = settings_of(context)
     patience = Patience(gathering_at_most_s=loaded.settings.quiet.at_most_s)
-    with _storage(loaded) as storage:
+    with kept(loaded) as storage:
         queue = Queue(storage.database)
         said = account(storage.database, storage.blobs, now(), queue=queue, patience=patience, check_files=files)
     if as_json:

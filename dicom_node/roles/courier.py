@@ -118,4 +118,5 @@ def _clean_once(context: RoleContext, storage: Storage, intake: Intake, queue: Q
     orphans = take_in_orphans(storage.database, storage.blobs, intake, before=before, stop=context.stop)
     pruned = prune(storage.database, queue, now() - _TURNS_KEPT)
     facts = {"swept": swept, "orphans_known": orphans.known, "orphans_kept": orphans.kept, "turns_pruned": pruned}
-    log.info("leftovers tidied up", extra={"action": "cleaned", **facts})
+    if any(facts.values()):
+        log.info("leftovers tidied up", extra={"action": "cleaned", **facts})
