@@ -38,6 +38,7 @@ from inference.results.run import (
     time_of,
 )
 from inference.results.seg import make_seg
+from inference.results.seg_frames import PER_FRAME_GROUPS
 from inference.results.sr import make_sr
 
 
@@ -265,8 +266,11 @@ def _written(dataset: Dataset) -> bytes:
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     dataset.file_meta = meta
     dataset.preamble = bytes(128)
+    frames = dataset.pop(PER_FRAME_GROUPS, None)  # encoded already
     correct_ambiguous_vr(dataset, True)
     keep_stored(dataset)
+    if frames is not None:
+        dataset[PER_FRAME_GROUPS] = frames
     target = io.BytesIO()
     dcmwrite(target, dataset, enforce_file_format=True)
     return target.getvalue()

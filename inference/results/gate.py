@@ -338,9 +338,7 @@ def _code_problems(dataset: Dataset, source: Dataset) -> Iterator[str]:
     """Every code is in our table or the dictionary, under its own meaning."""
     allowed = {(item.value, item.scheme_designator, item.meaning) for item in codes_of_procedure(source)}
     seen: set[Code] = set()
-    skipped = {
-        tag_for_keyword(keyword) for keyword in (*COPIED, "ReferencedRequestSequence", "RequestAttributesSequence")
-    }
+    skipped = {tag_for_keyword(keyword) for keyword in (*COPIED, *_CODES_ELSEWHERE)}
     for item in _code_items(dataset, skipped):
         code = code_of(item)
         if code is None:
@@ -349,6 +347,10 @@ def _code_problems(dataset: Dataset, source: Dataset) -> Iterator[str]:
             seen.add(code)
             if not codes.is_known(code) and (code.value, code.scheme, code.meaning) not in allowed:
                 yield f"code ({code.value}, {code.scheme}, {code.meaning!r}) is not known"
+
+
+#: Codes of the source's own orders, and those of frames, which the rules of segmentations look at.
+_CODES_ELSEWHERE = ("ReferencedRequestSequence", "RequestAttributesSequence", "PerFrameFunctionalGroupsSequence")
 
 
 def _code_items(dataset: Dataset, skipped: set[int | None]) -> Iterator[Dataset]:

@@ -11,32 +11,36 @@ from pydicom.uid import UID
 
 from inference.results import codes
 from inference.results.elements import first_of, items_of, numbers, text_of
+from inference.results.forms import SEGMENTATIONS
+from inference.results.frames import FrameFacts, SourceFrame, frame_facts
 
 #: Largest difference of a position, mm, and of a direction cosine that is still the same.
 POSITION_TOLERANCE_MM = 1e-3
 COSINE_TOLERANCE = 1e-4
 
+_BINARY = {"SegmentationType": "BINARY", "BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}
+#: Background has a value of its own and is no segment. Source: PS3.3 C.8.20.2 (Pixel Padding Value of label maps).
+_LABEL_MAP = {"SegmentationType": "LABELMAP", "SegmentsOverlap": "NO", "PixelPaddingValue": 0}
 _LABEL = re.compile(r"[A-Z0-9_ ]{1,16}")
 
 
 def segmentation_problems(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]:
     """Name every broken rule of a segmentation."""
+    facts = frame_facts(seg)
     yield from _image(seg, evidence)
+    yield from _pixels(seg, len(facts))
     yield from _referenced_series(seg, evidence)
     yield from _segment_sequence(seg)
     yield from _shared_geometry(seg, evidence)
-    yield from _frames(seg, evidence)
-    yield from _dimensions(seg)
+    yield from _frames(seg, facts, evidence)
+    yield from _codes(facts)
+    yield from _dimensions(seg, facts)
 
 
 def _image(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]:
     """Type, grid and pixel data (PS3.3 C.8.20.2)."""
     expected = {
-        "SegmentationType": "BINARY",
-        "SegmentsOverlap": "NO",
-        "BitsAllocated": 1,
-        "BitsStored": 1,
-        "HighBit": 0,
+        **(_LABEL_MAP if _is_label_map(seg) else _BINARY),
         "SamplesPerPixel": 1,
         "PixelRepresentation": 0,
         "PhotometricInterpretation": "MONOCHROME2",
@@ -45,6 +49,8 @@ def _image(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]:
     for keyword, value in expected.items():
         if seg.get(keyword) != value:
             yield f"{keyword} is not {value}"
+    if seg.get("SegmentsOverlap") not in ("YES", "NO"):
+        yield "it does not say whether segments overlap"
     if not _LABEL.fullmatch(str(seg.get("ContentLabel", ""))):
         yield "Content Label is not at most 16 of A-Z, 0-9, _ and space"
     if not seg.get("ContentCreatorName"):
@@ -52,10 +58,13 @@ def _image(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]:
     rows, columns = seg.get("Rows"), seg.get("Columns")
     if any((header.get("Rows"), header.get("Columns")) != (rows, columns) for header in evidence):
         yield "the grid is not that of the source (Weasis refuses it)"
-    frames = seg.get("NumberOfFrames", 0)
-    if frames != len(items_of(seg, "PerFrameFunctionalGroupsSequence")):
+
+
+def _pixels(seg: Dataset, frames: int) -> Iterator[str]:
+    """As many pixels as frames."""
+    if seg.get("NumberOfFrames", 0) != frames:
         yield "Number of Frames is not that of the per-frame groups"
-    bits = int(frames or 0) * int(rows or 0) * int(columns or 0)
+    bits = frames * int(seg.get("Rows") or 0) * int(seg.get("Columns") or 0) * int(seg.get("BitsAllocated") or 0)
     length = (bits + 7) // 8
     if not bits or len(seg.get("PixelData", b"")) != length + length % 2:
         yield "Pixel Data has another length than its frames"
@@ -126,52 +135,59 @@ def _shared_geometry(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]
             yield f"{keyword} is not that of the source"
 
 
-def _frames(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]:
+def _frames(seg: Dataset, facts: Sequence[FrameFacts], evidence: Sequence[Dataset]) -> Iterator[str]:
     """Each frame lies where the one image lies that it was drawn on (Weasis fails on an empty derivation)."""
     headers = {str(header.SOPInstanceUID): header for header in evidence}
     positions = {uid: numbers(header, "ImagePositionPatient", 3) for uid, header in headers.items()}
     numbered = {item.get("SegmentNumber") for item in items_of(seg, "SegmentSequence")}
-    shared = first_of(seg, "SharedFunctionalGroupsSequence")
+    shared = first_of(first_of(seg, "SharedFunctionalGroupsSequence"), "SegmentIdentificationSequence")
     drawn = set()
-    for index, item in enumerate(items_of(seg, "PerFrameFunctionalGroupsSequence"), 1):
-        sources = _sources(item)
-        uid = str(sources[0].get("ReferencedSOPInstanceUID")) if len(sources) == 1 else ""
-        if uid not in headers or sources[0].get("ReferencedSOPClassUID") != headers[uid].SOPClassUID:
+    for index, frame in enumerate(facts, 1):
+        drawn.add(shared.get("ReferencedSegmentNumber") if frame.segment_number is None else frame.segment_number)
+        sources = _sources(frame)
+        uid = sources[0].sop_instance_uid if len(sources) == 1 else ""
+        if uid not in headers or sources[0].sop_class_uid != headers[uid].SOPClassUID:
             yield f"frame {index} does not name the one source image that it was drawn on"
-            continue
-        plane = first_of(item, "PlanePositionSequence")
-        if not _near(numbers(plane, "ImagePositionPatient", 3), positions[uid], POSITION_TOLERANCE_MM):
+        elif not _near(frame.position, positions[uid], POSITION_TOLERANCE_MM):
             yield f"frame {index} lies elsewhere than its source image"
-        holder = item if "SegmentIdentificationSequence" in item else shared
-        named = first_of(holder, "SegmentIdentificationSequence")
-        drawn.add(named.get("ReferencedSegmentNumber"))
-    if drawn != numbered:
+    if not _is_label_map(seg) and drawn != numbered:
         yield "frames and segments do not belong together"
 
 
-def _sources(item: Dataset) -> list[Dataset]:
+def _sources(frame: FrameFacts) -> list[SourceFrame]:
     """Source images of a frame, of segmentation derivations alone (113076)."""
-    found: list[Dataset] = []
-    for derivation in items_of(item, "DerivationImageSequence"):
-        kinds = items_of(derivation, "DerivationCodeSequence")
-        if any(code.get("CodeValue") == codes.SEGMENTATION_DERIVATION.value for code in kinds):
-            found.extend(items_of(derivation, "SourceImageSequence"))
-    return found
+    kind = codes.SEGMENTATION_DERIVATION.value
+    return [
+        source
+        for derivation in frame.derivations
+        if any(code is not None and code.value == kind for code in derivation.codes)
+        for source in derivation.sources
+    ]
 
 
-def _dimensions(seg: Dataset) -> Iterator[str]:
+def _codes(facts: Sequence[FrameFacts]) -> Iterator[str]:
+    """Codes within the frames are known too."""
+    seen = {code for frame in facts for each in frame.derivations for code in (*each.codes, *each.purposes)}
+    for code in seen:
+        if code is None:
+            yield "a code item is incomplete"
+        elif not codes.is_known(code):
+            yield f"code ({code.value}, {code.scheme}, {code.meaning!r}) is not known"
+
+
+def _dimensions(seg: Dataset, facts: Sequence[FrameFacts]) -> Iterator[str]:
     """Every frame has its own place in the dimensions (PS3.3 C.7.6.17)."""
     indexes = items_of(seg, "DimensionIndexSequence")
     organizations = {item.get("DimensionOrganizationUID") for item in items_of(seg, "DimensionOrganizationSequence")}
     if not indexes or {item.get("DimensionOrganizationUID") for item in indexes} != organizations:
         yield "the dimension index names another organization"
-    places = []
-    for item in items_of(seg, "PerFrameFunctionalGroupsSequence"):
-        content = first_of(item, "FrameContentSequence")
-        value = content.get("DimensionIndexValues")
-        places.append((value,) if isinstance(value, int) else tuple(value or ()))
+    places = [frame.dimensions for frame in facts]
     if any(len(place) != len(indexes) for place in places) or len(set(places)) != len(places):
         yield "frames have no place of their own in the dimensions"
+
+
+def _is_label_map(seg: Dataset) -> bool:
+    return str(seg.get("SOPClassUID", "")) == SEGMENTATIONS["labelmap"]
 
 
 def _near(ours: Sequence[float] | None, theirs: Sequence[float] | None, tolerance: float) -> bool:

@@ -13,7 +13,8 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from inference.errors import UnusableAnswer
 from inference.findings import Code, Mask
-from inference.results.elements import items_of
+from inference.results.elements import first_of, items_of, numbers
+from inference.results.frames import FrameFacts, frame_facts
 
 #: Voxels of one object that are read at most (4,096 frames of 1,024 x 1,024).
 MOST_VOXELS = 1 << 32
@@ -93,17 +94,18 @@ def segments_of(seg: Dataset) -> tuple[ReadSegment, ...]:
 
 
 def _frames(seg: Dataset, kind: str) -> Iterator[tuple[int, SegmentFrame]]:
-    shared = seg.SharedFunctionalGroupsSequence[0] if seg.get("SharedFunctionalGroupsSequence") else Dataset()
-    for item, plane in zip(seg.PerFrameFunctionalGroupsSequence, _planes(seg), strict=True):
-        source, number = _source(item)
-        position = _position(item, shared)
+    shared = first_of(seg, "SharedFunctionalGroupsSequence")
+    common = numbers(first_of(shared, "PlanePositionSequence"), "ImagePositionPatient", 3)
+    alone = first_of(shared, "SegmentIdentificationSequence").get("ReferencedSegmentNumber")
+    for facts, plane in zip(frame_facts(seg), _planes(seg), strict=True):
+        source, number = _source(facts)
+        position = facts.position or common
         if kind == "LABELMAP":
             for value in np.unique(plane):
                 if value:
                     yield int(value), SegmentFrame(source, number, position, plane == value)
         else:
-            holder = item if "SegmentIdentificationSequence" in item else shared
-            segment = int(holder.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+            segment = int(alone if facts.segment_number is None else facts.segment_number)
             mask = plane.view(np.bool_) if plane.dtype == np.uint8 else plane > 0
             yield segment, SegmentFrame(source, number, position, mask)
 
@@ -126,19 +128,11 @@ def _planes(seg: Dataset) -> npt.NDArray[Any]:
     return np.asarray(seg.pixel_array).reshape(count, rows, columns)
 
 
-def _source(item: Dataset) -> tuple[str, int]:
-    for derivation in items_of(item, "DerivationImageSequence"):
-        for source in items_of(derivation, "SourceImageSequence"):
-            number = source.get("ReferencedFrameNumber", 1)
-            return str(source.ReferencedSOPInstanceUID), int(number[0] if isinstance(number, list) else number or 1)
+def _source(facts: FrameFacts) -> tuple[str, int]:
+    for derivation in facts.derivations:
+        for source in derivation.sources:
+            return source.sop_instance_uid, source.frame_number or 1
     return "", 1
-
-
-def _position(item: Dataset, shared: Dataset) -> tuple[float, ...] | None:
-    for holder in (item, shared):
-        for plane in items_of(holder, "PlanePositionSequence"):
-            return tuple(float(value) for value in plane.ImagePositionPatient)
-    return None
 
 
 def _segment(item: Dataset, frames: tuple[SegmentFrame, ...]) -> ReadSegment:

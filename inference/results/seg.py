@@ -1,4 +1,7 @@
-"""Outlines as a Segmentation: BINARY, one frame per segment and slice, on the source's own grid."""
+"""Outlines as a Segmentation on the source's own grid: BINARY, one frame per segment and slice, or LABELMAP.
+
+The object is highdicom's, made for one frame; the frames are put in as bytes.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,12 @@ from inference.findings import Segment
 from inference.results import codes, words
 from inference.results.elements import numbers, text_of
 from inference.results.forms import CANONICAL, Form
-from inference.results.references import referenced_series, stand_in
-from inference.results.run import (
-    NodeIdentity,
-    Run,
-    result_uid,
-    series_number,
-    series_uid,
-    tracking_uid,
-)
+from inference.results.references import instance_reference, referenced_series, stand_in
+from inference.results.run import NodeIdentity, Run, result_uid, series_number, series_uid, tracking_uid
+from inference.results.seg_frames import PER_FRAME_GROUPS, Frame, packed, per_frame_groups
+from inference.results.source_planes import SourcePlane, evenly_spaced, planes_of, sorted_planes
 
-_GEOMETRY = (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
+_KINDS = {"binary": SegmentationTypeValues.BINARY, "labelmap": SegmentationTypeValues.LABELMAP}
 
 
 def make_seg(
@@ -41,20 +39,99 @@ def make_seg(
     ----------
     evidence
         Headers of the source instances, in the order of the masks' slices.
+    form
+        Its outlines are `binary`, whose segments may overlap, or `labelmap`.
 
     Raises
     ------
     UnusableAnswer
-        Masks overlap, have another shape than the series, or the series has no geometry to point at.
+        Masks have another shape than the series, overlap in a label map, or the series has no geometry to point at.
     """
     drawn = [segment for segment in segments if segment.mask.any()]
     if not drawn:
         return None
-    labels = label_map(drawn, _shape(evidence))
-    seg = hd.seg.Segmentation(
-        source_images=_sources(evidence),
-        pixel_array=labels,
-        segmentation_type=SegmentationTypeValues.BINARY,
+    planes = planes_of(evidence)
+    _check_shapes(drawn, _shape(evidence))
+    seg = _without_frames(drawn, evidence, run, node, form)
+    cosines = numbers(evidence[0], "ImageOrientationPatient", 6) or ()
+    order = [index for index in sorted_planes(planes, cosines) if any(s.mask[index].any() for s in drawn)]
+    if form.outlines == "labelmap":
+        _put_label_map(seg, drawn, planes, order)
+    else:
+        _put_binary(seg, drawn, planes, order)
+    if (form.outlines == "labelmap" or len(drawn) == 1) and evenly_spaced([planes[i] for i in order], cosines):
+        seg.DimensionOrganizationType = "3D"
+    return seg
+
+
+def _put_binary(seg: Dataset, drawn: Sequence[Segment], planes: Sequence[SourcePlane], order: Sequence[int]) -> None:
+    place = {index: number for number, index in enumerate(order, 1)}
+    alone = len(drawn) == 1  # its number stands in the shared groups
+    frames = [
+        (Frame(index, (number, place[index]), None if alone else number), segment.mask[index])
+        for number, segment in enumerate(drawn, 1)
+        for index in order
+        if segment.mask[index].any()
+    ]
+    seg.SegmentsOverlap = "YES" if _overlap(drawn, order) else "NO"
+    seg.NumberOfFrames = len(frames)
+    seg[PER_FRAME_GROUPS] = per_frame_groups([frame for frame, _ in frames], planes)
+    seg.PixelData = packed(mask for _, mask in frames)
+
+
+def _put_label_map(seg: Dataset, drawn: Sequence[Segment], planes: Sequence[SourcePlane], order: Sequence[int]) -> None:
+    """One frame for each slice; 0 is no segment and is named by Pixel Padding Value alone.
+
+    A segment called background would shift the labels in readers that count segments from one.
+    """
+    if _overlap(drawn, order):
+        raise UnusableAnswer("segments share voxels, which no label map can hold")
+    dtype = np.uint8 if len(drawn) < 256 else np.uint16
+    pixels = b"".join(_labels(drawn, index, dtype).tobytes() for index in order)
+    seg.SegmentSequence = seg.SegmentSequence[1:]
+    seg.SegmentsOverlap = "NO"
+    seg.NumberOfFrames = len(order)
+    frames = [Frame(index, (number,), None) for number, index in enumerate(order, 1)]
+    seg[PER_FRAME_GROUPS] = per_frame_groups(frames, planes)
+    seg.PixelData = pixels + bytes(len(pixels) % 2)
+
+
+def _labels(drawn: Sequence[Segment], index: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    labels = np.zeros(drawn[0].mask.shape[1:], dtype=dtype)
+    for number, segment in enumerate(drawn, 1):
+        labels[segment.mask[index]] = number
+    return labels
+
+
+def _overlap(drawn: Sequence[Segment], order: Sequence[int]) -> bool:
+    """Tell whether two segments share a voxel."""
+    if len(drawn) < 2:
+        return False
+    for index in order:
+        masks = [segment.mask[index] for segment in drawn if segment.mask[index].any()]
+        union = np.zeros_like(drawn[0].mask[index])
+        for mask in masks:
+            if np.logical_and(union, mask).any():
+                return True
+            np.logical_or(union, mask, out=union)
+    return False
+
+
+def _check_shapes(drawn: Sequence[Segment], shape: tuple[int, int, int]) -> None:
+    for segment in drawn:
+        if segment.mask.shape != shape:
+            raise UnusableAnswer(f"mask of {segment.label!r} is {segment.mask.shape}, the series is {shape}")
+
+
+def _without_frames(
+    drawn: Sequence[Segment], evidence: Sequence[Dataset], run: Run, node: NodeIdentity, form: Form
+) -> Dataset:
+    """Make all of the object but its frames, from one slice that has a voxel of each segment."""
+    first = evidence[0]
+    made = hd.seg.Segmentation(
+        source_images=[_source(evidence)],
+        pixel_array=_one_slice(len(drawn), int(first.Rows), int(first.Columns)),
+        segmentation_type=_KINDS[form.outlines],
         segment_descriptions=[_describe(number, segment, run) for number, segment in enumerate(drawn, 1)],
         series_instance_uid=series_uid(run.study_instance_uid, run.engine.name, "seg", str(form)),
         series_number=series_number(run, "seg"),
@@ -71,9 +148,12 @@ def make_seg(
         series_description=words.description(run.engine, "seg"),
         content_qualification="RESEARCH",
     )
+    seg = Dataset(made)
     # highdicom references the images that it was given and draws the dimension organization by chance.
     seg.ContentCreatorName = f"{run.engine.name}^"  # a name of one component, and no retired form
     seg.ReferencedSeriesSequence = [referenced_series(evidence)]
+    if "SourceImageSequence" in seg:
+        seg.SourceImageSequence = [instance_reference(header) for header in evidence]
     dimensions = result_uid(run.run_key, str(form), "seg/dimensions")
     seg.DimensionOrganizationSequence[0].DimensionOrganizationUID = dimensions
     for item in seg.DimensionIndexSequence:
@@ -81,22 +161,13 @@ def make_seg(
     return seg
 
 
-def label_map(segments: Sequence[Segment], shape: tuple[int, int, int]) -> npt.NDArray[Any]:
-    """Join masks that do not overlap into one array: 0 background, n the n-th segment.
-
-    Raises
-    ------
-    UnusableAnswer
-        A mask has another shape, or two masks share a voxel.
-    """
-    labels = np.zeros(shape, dtype=np.uint8 if len(segments) < 256 else np.uint16)
-    for number, segment in enumerate(segments, 1):
-        if segment.mask.shape != shape or segment.mask.dtype != np.bool_:
-            raise UnusableAnswer(f"mask of {segment.label!r} is {segment.mask.shape}, the series is {shape}")
-        if number > 1 and np.any(labels[segment.mask]):
-            raise UnusableAnswer(f"{segment.label!r} shares voxels with another segment")
-        labels[segment.mask] = number
-    return labels
+def _one_slice(count: int, rows: int, columns: int) -> npt.NDArray[Any]:
+    """One slice with a voxel of each segment."""
+    if count > rows * columns:
+        raise UnusableAnswer("there are more segments than a slice has pixels")
+    labels = np.zeros(rows * columns, dtype=np.uint8 if count < 256 else np.uint16)
+    labels[:count] = np.arange(1, count + 1)
+    return labels.reshape(1, rows, columns)
 
 
 def _describe(number: int, segment: Segment, run: Run) -> SegmentDescription:
@@ -127,40 +198,30 @@ def _shape(evidence: Sequence[Dataset]) -> tuple[int, int, int]:
     return len(evidence), int(evidence[0].Rows), int(evidence[0].Columns)
 
 
-def _sources(evidence: Sequence[Dataset]) -> list[Dataset]:
-    """Stand-ins of the source images with their geometry.
+def _source(evidence: Sequence[Dataset]) -> Dataset:
+    """Stand-in of the first source image with the geometry of the series.
 
     Orientation and spacing are those of the first image for all: headers of one series differ in their
     last digits. The distance of slices is that of their positions, which Spacing Between Slices often
     contradicts.
     """
-    for header in evidence:
-        for keyword, count in _GEOMETRY:
-            if numbers(header, keyword, count) is None or not text_of(header, "FrameOfReferenceUID"):
-                raise UnusableAnswer(
-                    "a source image has no position in a frame of reference, so that nothing can be outlined on it",
-                    sop_instance_uid=str(header.SOPInstanceUID),
-                )
     first = evidence[0]
     thickness = numbers(first, "SliceThickness", 1)
     distance = slice_spacing(evidence)
-    sources = []
-    for header in evidence:
-        source = stand_in(header)
-        source.Rows, source.Columns = first.Rows, first.Columns
-        source.FrameOfReferenceUID = text_of(first, "FrameOfReferenceUID")
-        source.PositionReferenceIndicator = ""
-        source.PixelSpacing = first.PixelSpacing
-        source.ImageOrientationPatient = first.ImageOrientationPatient
-        source.ImagePositionPatient = header.ImagePositionPatient
-        source.SliceThickness = thickness[0] if thickness and thickness[0] > 0 else (distance or 1.0)
-        if distance:
-            source.SpacingBetweenSlices = round(distance, 6)
-        for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-            if header.get(keyword):
-                setattr(source, keyword, header[keyword].value)
-        sources.append(source)
-    return sources
+    source = stand_in(first)
+    source.Rows, source.Columns = first.Rows, first.Columns
+    source.FrameOfReferenceUID = text_of(first, "FrameOfReferenceUID")
+    source.PositionReferenceIndicator = ""
+    source.PixelSpacing = first.PixelSpacing
+    source.ImageOrientationPatient = first.ImageOrientationPatient
+    source.ImagePositionPatient = first.ImagePositionPatient
+    source.SliceThickness = thickness[0] if thickness and thickness[0] > 0 else (distance or 1.0)
+    if distance:
+        source.SpacingBetweenSlices = round(distance, 6)
+    for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        if first.get(keyword):
+            setattr(source, keyword, first[keyword].value)
+    return source
 
 
 def slice_spacing(evidence: Sequence[Dataset]) -> float | None:

@@ -95,6 +95,24 @@ def test_dciodvfy_finds_no_error_in_any_form(form: str, findings: Findings, tmp_
         assert errors_of(write(tmp_path, result.kind, result.part10)) == []
 
 
+def test_dciodvfy_finds_in_a_label_map_only_that_it_predates_the_class(tmp_path: Path) -> None:
+    made = built(lungs(), form=Form.of("labelmap+comprehensive-3d"))
+    assert errors_of(write(tmp_path, "sr", made.part10("sr"))) == []
+    assert all("Information Object" in error for error in errors_of(write(tmp_path, "seg", made.part10("seg"))))
+
+
+def test_highdicom_reads_a_label_map_bit_for_bit(tmp_path: Path) -> None:
+    made = built(lungs(), form=Form.of("labelmap+none"))
+    seg = hd.seg.segread(write(tmp_path, "seg", made.part10("seg")))
+    read = seg.get_pixels_by_source_instance(
+        [header.SOPInstanceUID for header in made.evidence],
+        ignore_spatial_locations=True,
+        assert_missing_frames_are_empty=True,
+    )
+    for number, segment in enumerate(lungs().segments):
+        assert np.array_equal(read[..., number].astype(np.bool_), segment.mask)
+
+
 def test_dciodvfy_finds_no_error_in_key_object_selections(tmp_path: Path) -> None:
     made = built(lungs())
     objects = [result.dataset for result in made.results]

@@ -250,7 +250,7 @@ DEFECTS: dict[str, tuple[Callable[[ResultSet], object], str]] = {
         ],
         "frames and segments do not belong together",
     ),
-    "overlap unknown": (lambda s: put(s.seg, SegmentsOverlap="UNDEFINED"), "SegmentsOverlap is not NO"),
+    "overlap unknown": (lambda s: put(s.seg, SegmentsOverlap="UNDEFINED"), "does not say whether segments overlap"),
     "content label in small letters": (lambda s: put(s.seg, ContentLabel="lungs"), "Content Label"),
     "dimension organization of another": (
         lambda s: put(s.seg.DimensionOrganizationSequence[0], DimensionOrganizationUID="1.2.3"),

@@ -117,12 +117,6 @@ def test_rows_and_columns_that_are_no_multiple_of_eight_are_packed_without_gaps(
     assert built(findings, evidence=headers).seg.NumberOfFrames == 4
 
 
-def test_overlapping_outlines_are_refused() -> None:
-    findings = lungs()
-    with pytest.raises(UnusableAnswer, match="shares voxels"):
-        built(with_mask(findings, 1, findings.segments[0].mask))
-
-
 def test_mask_of_another_shape_is_refused() -> None:
     findings = lungs()
     with pytest.raises(UnusableAnswer, match="the series is"):
