@@ -47,3 +47,11 @@ class KeyRefused(StorageError):
 
 class MalformedQuery(StorageError):
     """A query names no attribute of DICOM, or a value cannot be matched as its attribute asks."""
+
+
+class AlreadyAnnounced(StorageError):
+    """An announcement of this SOP Instance UID was made before."""
+
+
+class StepEnded(StorageError):
+    """The procedure step is completed or discontinued; it never changes again."""

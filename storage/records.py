@@ -436,6 +436,47 @@ class CommitmentRecord:
     items: tuple[CommitmentItem, ...]
 
 
+class AnnouncementKind(StrEnum):
+    """How a peer said what it has."""
+
+    PROCEDURE_STEP = "mpps"
+    AVAILABILITY = "availability"
+
+
+class AnnouncementState(StrEnum):
+    """Where an announced procedure step is; a notice of availability is complete from the start."""
+
+    IN_PROGRESS = "in progress"
+    COMPLETED = "completed"
+    DISCONTINUED = "discontinued"
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """What one peer announced of one study, in short."""
+
+    announcement_uid: str
+    kind: AnnouncementKind
+    state: AnnouncementState
+    peer: str
+    calling_ae_title: str
+    number_named: int
+    """Instances that it names."""
+    changed_at: datetime
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How what is here compares with what was announced of a study."""
+
+    named: int
+    """Distinct instances that ended steps and notices name."""
+    missing: int
+    """Of those: not here."""
+    unnamed_inputs: int
+    """Inputs here that no completed step and no notice names."""
+
+
 @dataclass(frozen=True)
 class RefusedCaller:
     """Somebody who was not let in."""

@@ -328,6 +328,40 @@ commitment_items = Table(
     Index("ix_commitment_items_sop_instance_uid", "sop_instance_uid"),
 )
 
+#: What peers announced: procedure steps (MPPS) and available instances (IAN), as evidence of completeness.
+announcements = Table(
+    "announcements",
+    metadata,
+    Column("sop_instance_uid", UID, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("peer", Text, nullable=False, default=""),
+    Column("calling_ae_title", String(16), nullable=False, default=""),
+    Column("called_ae_title", String(16), nullable=False, default=""),
+    Column("host", Text, nullable=False, default=""),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("number_named", Integer, nullable=False, default=0),
+    Column("attributes", Text, nullable=False, default="{}"),  # DICOM JSON, as the peer gave it
+)
+
+announced_studies = Table(
+    "announced_studies",
+    metadata,
+    Column("study_instance_uid", UID, primary_key=True),  # it may not have come yet
+    Column("announcement_uid", UID, ForeignKey("announcements.sop_instance_uid"), primary_key=True),
+)
+
+announced_instances = Table(
+    "announced_instances",
+    metadata,
+    Column("announcement_uid", UID, ForeignKey("announcements.sop_instance_uid"), primary_key=True),
+    Column("sop_instance_uid", UID, primary_key=True),
+    Column("series_instance_uid", UID, nullable=False, default=""),
+    Column("sop_class_uid", UID, nullable=False, default=""),
+    Index("ix_announced_instances_sop_instance_uid", "sop_instance_uid"),
+)
+
 transitions = Table(
     "transitions",
     metadata,

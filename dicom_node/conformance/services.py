@@ -9,6 +9,7 @@ from pydicom._uid_dict import UID_dictionary
 from configs.peers import Service
 from configs.settings import DeliverySettings
 from dicom_node.conformance.markdown import name_of, table
+from dicom_node.scp import availability, performed_step
 from dicom_node.scp.commitment import MOST_REFERENCES, N_ACTION_STATUSES
 from dicom_node.scp.contexts import SERVICE_CLASSES, UNCOMPRESSED, WITHOUT_PATIENT, service_of
 from dicom_node.scp.find import MOST_MATCHES
@@ -26,6 +27,8 @@ SERVED: dict[Service, tuple[str, Mapping[int, str]]] = {
     "store": ("C-STORE", STORE_STATUSES),
     "commit": ("N-ACTION (Storage Commitment)", N_ACTION_STATUSES),
     "find": ("C-FIND", FIND_STATUSES),
+    "mpps": ("N-CREATE, N-SET (Modality Performed Procedure Step)", performed_step.STATUSES),
+    "ian": ("N-CREATE (Instance Availability Notification)", availability.STATUSES),
 }
 
 _EFFECT = {

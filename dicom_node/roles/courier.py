@@ -19,6 +19,7 @@ from dicom_node.worker.deliver import deliver
 from dicom_node.worker.parts import CourierParts
 from dicom_node.worker.watch import CourierWatch
 from inference.registry import engines
+from storage.announcements import Announcements
 from storage.commitments import Commitments
 from storage.deliveries import Deliveries
 from storage.index import Index
@@ -51,6 +52,7 @@ def run(context: RoleContext) -> None:
         blobs=storage.blobs,
         deliveries=deliveries,
         variants=Variants(storage.database),
+        announcements=Announcements(storage.database),
         peers=LivePeers(context.config_dir / "peers.yaml", settings.peers),
         routes=settings.routes,
         engines=frozenset(engines(settings.engines)),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dicom_node.live_peers import LivePeers
 from dicom_node.parts import Storage, now
+from dicom_node.scp.announcing import AnnouncementService
 from dicom_node.scp.commitment import CommitmentService
 from dicom_node.scp.query_retrieve import QueryParts, QueryService
 from dicom_node.scp.receiver import Receiver
 from dicom_node.scp.services import ScpService
 from dicom_node.supervisor import RoleContext
+from storage.announcements import Announcements
 from storage.associations import Associations
 from storage.audit import Audit
 from storage.commitments import Commitments
@@ -25,6 +27,7 @@ def run(context: RoleContext) -> None:
     services: list[ScpService] = [  # what is served beside C-ECHO and C-STORE
         CommitmentService(Commitments(storage.database, storage.blobs)),
         QueryService(query),
+        AnnouncementService(Announcements(storage.database)),
     ]
     receiver = Receiver(
         settings.dimse,

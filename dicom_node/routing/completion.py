@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from configs.peers import Peer
 from configs.settings import QuietSettings
-from storage.records import Sender, StudyRecord
+from storage.records import Announcement, AnnouncementKind, AnnouncementState, Coverage, Sender, StudyRecord
 
 #: Seconds that results settle for a sender on this machine: it can take them back itself.
 LOCAL_SETTLE_S = 5.0
+
+
+_NONE_NAMED = Coverage(named=0, missing=0, unnamed_inputs=0)
+
+
+@dataclass(frozen=True)
+class Announced:
+    """What peers announced of a study, compared with what is here."""
+
+    announcements: Sequence[Announcement] = ()
+    coverage: Coverage = _NONE_NAMED
+
+    @property
+    def in_progress(self) -> list[str]:
+        """Peers that say that they still acquire."""
+        return [_who(each) for each in self.announcements if each.state is AnnouncementState.IN_PROGRESS]
+
+    @property
+    def vouching(self) -> list[Announcement]:
+        """Completed steps and notices."""
+        return [each for each in self.announcements if each.state is AnnouncementState.COMPLETED]
+
+
+NOTHING_ANNOUNCED = Announced()
 
 
 @dataclass(frozen=True)
@@ -23,6 +47,7 @@ class Gathering:
     now: datetime
     settings: QuietSettings
     peers: Mapping[str, Peer]
+    announced: Announced = NOTHING_ANNOUNCED
 
     def quiet_after_s(self, sender: Sender) -> float:
         """Seconds without an instance after which this sender is done."""
@@ -46,7 +71,12 @@ class Verdict:
 
 
 def verdict(
-    study: StudyRecord, senders: Sequence[Sender], now: datetime, settings: QuietSettings, peers: Mapping[str, Peer]
+    study: StudyRecord,
+    senders: Sequence[Sender],
+    now: datetime,
+    settings: QuietSettings,
+    peers: Mapping[str, Peer],
+    announced: Announced = NOTHING_ANNOUNCED,
 ) -> Verdict:
     """Tell whether nothing more is to be expected of this study.
 
@@ -56,13 +86,31 @@ def verdict(
         Everybody who brought inputs of the study, with whether each is active now.
     peers
         Peer list: a peer's `quiet_after_s` goes before `settings.after_s`.
+    announced
+        Procedure steps and notices of availability, compared with what is here.
     """
-    gathering = Gathering(study, senders, now, settings, peers)
+    gathering = Gathering(study, senders, now, settings, peers, announced)
     for rule in EVIDENCE:
         found = rule(gathering)
         if found is not None:
             return found
     return Verdict(complete=False, evidence="", reason=_still_waiting(gathering))
+
+
+def announced_whole(gathering: Gathering) -> Verdict | None:
+    """Believe the peers that made the study: all that they name is here, they name all that is here, all are done.
+
+    Who names less than what is here vouches for a part alone; such a study becomes complete by silence.
+    """
+    announced = gathering.announced
+    vouching, coverage = announced.vouching, announced.coverage
+    if not vouching or announced.in_progress or coverage.missing or coverage.unnamed_inputs or not coverage.named:
+        return None
+    who = _listed(_who(each) for each in vouching)
+    steps = any(each.kind is AnnouncementKind.PROCEDURE_STEP for each in vouching)
+    said = "completed its procedure step" if steps else "gave notice of its instances"
+    reason = f"{who} {said}, and all {coverage.named} that it names are here."
+    return Verdict(True, "mpps" if steps else "availability", reason, proven=True)
 
 
 def ceiling(gathering: Gathering) -> Verdict | None:
@@ -72,27 +120,43 @@ def ceiling(gathering: Gathering) -> Verdict | None:
         return None
     busy = [sender.peer for sender in gathering.senders if sender.active]
     still = f" {_listed(busy)} had not stopped sending." if busy else ""
-    return Verdict(True, "ceiling", f"Taken as it stands after {_seconds(at_most_s)} of gathering.{still}")
+    acquiring = gathering.announced.in_progress
+    still += f" {_listed(acquiring)} had a procedure step in progress." if acquiring else ""
+    reason = f"Taken as it stands after {_seconds(at_most_s)} of gathering.{still}{_premature(gathering)}"
+    return Verdict(True, "ceiling", reason)
 
 
 def quiet(gathering: Gathering) -> Verdict | None:
-    """Conclude from silence: every sender is inactive and has been quiet for its time."""
+    """Conclude from silence: every sender is inactive, has been quiet for its time, and acquires no more."""
     if any(sender.active for sender in gathering.senders) or _missing_s(gathering) > 0:
         return None
+    if gathering.announced.in_progress:
+        return None
     since = _seconds(gathering.since_s(gathering.study.last_instance_at))
-    return Verdict(True, "quiet", f"No image for {since}, and nobody is sending this study.")
+    reason = f"No image for {since}, and nobody is sending this study.{_premature(gathering)}"
+    return Verdict(True, "quiet", reason)
 
 
 #: Kinds of evidence, the first that speaks decides.
-EVIDENCE: tuple[Callable[[Gathering], Verdict | None], ...] = (ceiling, quiet)
+EVIDENCE: tuple[Callable[[Gathering], Verdict | None], ...] = (announced_whole, ceiling, quiet)
 
 
-def may_be_due(study: StudyRecord, now: datetime, settings: QuietSettings, peers: Mapping[str, Peer]) -> bool:
-    """Tell cheaply whether asking for a verdict can lead to a decision: no sender is looked up."""
+def may_be_due(
+    study: StudyRecord,
+    now: datetime,
+    settings: QuietSettings,
+    peers: Mapping[str, Peer],
+    announcements: Sequence[Announcement] = (),
+) -> bool:
+    """Tell cheaply whether asking for a verdict can lead to a decision: neither senders nor instances are looked up."""
+    if (now - study.gathering_since).total_seconds() >= settings.at_most_s:
+        return True
+    if any(each.state is AnnouncementState.IN_PROGRESS for each in announcements):
+        return False
+    if announcements and study.number_of_instances >= max(each.number_named for each in announcements):
+        return True
     shortest_s = min([settings.after_s, *(peer.quiet_after_s for peer in peers.values() if peer.quiet_after_s)])
-    return (now - study.last_instance_at).total_seconds() >= shortest_s or (
-        now - study.gathering_since
-    ).total_seconds() >= settings.at_most_s
+    return (now - study.last_instance_at).total_seconds() >= shortest_s
 
 
 def settle_until(
@@ -137,14 +201,28 @@ def _missing_s(gathering: Gathering) -> float:
     return max(missing)
 
 
+def _premature(gathering: Gathering) -> str:
+    """Say what is known to be expected still; the study reopens when it comes."""
+    coverage = gathering.announced.coverage
+    if not coverage.missing:
+        return ""
+    return f" Premature: {coverage.missing} of {coverage.named} announced instances are not here."
+
+
+def _who(announcement: Announcement) -> str:
+    return announcement.calling_ae_title or announcement.peer
+
+
 def _still_waiting(gathering: Gathering) -> str:
     busy = [sender.peer for sender in gathering.senders if sender.active]
     if busy:
         return f"Waiting: {_listed(busy)} may still be sending."
+    if gathering.announced.in_progress and _missing_s(gathering) <= 0:
+        return f"Waiting: {_listed(gathering.announced.in_progress)} has a procedure step in progress."
     return f"Waiting for {_seconds(_missing_s(gathering))} more without an image."
 
 
-def _listed(peers: Sequence[str]) -> str:
+def _listed(peers: Iterable[str]) -> str:
     return ", ".join(sorted({peer or "a sender without a name" for peer in peers}))
 
 

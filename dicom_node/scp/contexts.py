@@ -16,10 +16,13 @@ VERIFICATION = "1.2.840.10008.1.1"
 STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
 
 #: SOP Class → the service that answers it; storage is told by rule.
-#: Source: PS3.4 A.4 (Verification), J.3 (Storage Commitment), C.6.1.3 (Patient Root), C.6.2.3 (Study Root).
+#: Source: PS3.4 A.4 (Verification), F.7 (Modality Performed Procedure Step), J.3 (Storage Commitment), R.3 (Instance
+#: Availability Notification), C.6.1.3 (Patient Root), C.6.2.3 (Study Root).
 SERVICE_CLASSES: dict[str, Service] = {
     VERIFICATION: "echo",
     "1.2.840.10008.1.20.1": "commit",  # Storage Commitment Push Model
+    "1.2.840.10008.3.1.2.3.3": "mpps",  # Modality Performed Procedure Step
+    "1.2.840.10008.5.1.4.33": "ian",  # Instance Availability Notification
     "1.2.840.10008.5.1.4.1.2.1.1": "find",
     "1.2.840.10008.5.1.4.1.2.2.1": "find",
 }

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
+from typing import Any
+from uuid import uuid4
 
 from pydicom import Dataset
 from pydicom.errors import BytesLengthException
+from pynetdicom.dimse_primitives import N_CREATE
 from pynetdicom.dsutils import decode
 from pynetdicom.events import Event
 
 from configs.errors import NodeError
 from dicom_node.scp.register import Register
-from dicom_node.scp.status import PROCESSING_FAILURE
+from dicom_node.scp.status import INVALID_SOP_INSTANCE, PROCESSING_FAILURE
+from dicom_node.scp.store import is_uid
+from storage.announcements import Named
 from storage.errors import DiskFull, IndexUnavailable
 
 log = logging.getLogger(__name__)
@@ -90,6 +95,47 @@ def answer(
     except Exception:
         log.exception("request failed: our fault", extra=facts)
         return PROCESSING_FAILURE, None
+
+
+def named_or_made(request: N_CREATE) -> tuple[str, Dataset | None]:
+    """Give the SOP Instance UID of what is created, and where we had to make it what tells the peer.
+
+    Source: PS3.7 10.1.5.1.4 (Affected SOP Instance UID).
+    """
+    uid = request.AffectedSOPInstanceUID
+    if uid is None:  # the peer leaves the name to us
+        reply = Dataset()
+        reply.AffectedSOPInstanceUID = f"2.25.{uuid4().int}"
+        return str(reply.AffectedSOPInstanceUID), reply
+    if not is_uid(uid):
+        raise RequestRefused(INVALID_SOP_INSTANCE, "Affected SOP Instance UID is no UID.")
+    return str(uid), None
+
+
+def required(dataset: Dataset, keyword: str) -> Any:
+    """Give the value of an attribute that must have one.
+
+    Source: PS3.7 C.5.15 (missing attribute), C.5.16 (missing attribute value).
+    """
+    if keyword not in dataset:
+        raise RequestRefused(MISSING_ATTRIBUTE, f"{keyword} is missing.")
+    value = dataset[keyword].value
+    if value is None or value == "" or (isinstance(value, Sequence) and not value):
+        raise RequestRefused(MISSING_ATTRIBUTE_VALUE, f"{keyword} is empty.")
+    return value
+
+
+def named_instances(series: Dataset, keyword: str, *, but_not: str = "") -> Iterator[Named]:
+    """Give the instances that one item of a series names; broken references are passed over.
+
+    `but_not`: Instance Availability of those that are left out.
+    """
+    series_instance_uid = str(series.get("SeriesInstanceUID") or "")
+    for item in series.get(keyword) or ():
+        sop_instance_uid = str(item.get("ReferencedSOPInstanceUID") or "")
+        if is_uid(sop_instance_uid) and not (but_not and item.get("InstanceAvailability") == but_not):
+            sop_class_uid = str(item.get("ReferencedSOPClassUID") or "")
+            yield Named(sop_class_uid[:64], series_instance_uid[:64], sop_instance_uid)
 
 
 def read_attributes(encoded: BytesIO | None, event: Event, *, broken: int) -> Dataset:

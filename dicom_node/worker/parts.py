@@ -11,6 +11,7 @@ from configs.routes import Route
 from configs.settings import DeliverySettings, DimseSettings, QuietSettings
 from inference.engines.protocol import Engine
 from inference.results.run import NodeIdentity
+from storage.announcements import Announcements
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.deliveries import Deliveries
@@ -54,6 +55,7 @@ class CourierParts:
     blobs: BlobStore
     deliveries: Deliveries
     variants: Variants
+    announcements: Announcements
     peers: Mapping[str, Peer]
     """The peer list as it stands now."""
     routes: Sequence[Route]

@@ -11,7 +11,7 @@ from functools import partial
 
 from pydicom import Dataset
 
-from dicom_node.routing.completion import may_be_due, verdict
+from dicom_node.routing.completion import NOTHING_ANNOUNCED, Announced, may_be_due, verdict
 from dicom_node.routing.facts import SeriesFacts, StudyFacts
 from dicom_node.routing.plan import Ruling, plan
 from dicom_node.worker.parts import CourierParts
@@ -20,7 +20,7 @@ from dicom_node.worker.turns import Turns
 from dicom_node.worker.variants import class_variant
 from storage.decisions import take
 from storage.errors import UnreadableInstance
-from storage.records import InstanceRecord, Sender, StudyRecord
+from storage.records import Announcement, InstanceRecord, Sender, StudyRecord
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +56,11 @@ class CourierWatch:
 
     def tick(self, now: datetime) -> Tick:
         """Decide on every study that is complete now, and class what was set aside."""
+        parts, announced = self._parts, self._parts.announcements.of_gathering()
         studies = [
-            self._studies.take(study.study_instance_uid, now, partial(self._decide, study, now))
-            for study in self._parts.index.gathering()
-            if may_be_due(study, now, self._parts.quiet, self._parts.peers)
+            self._studies.take(study.study_instance_uid, now, partial(self._decide, study, now, said))
+            for study in parts.index.gathering()
+            if may_be_due(study, now, parts.quiet, parts.peers, said := announced.get(study.study_instance_uid, []))
         ]
         variants = [
             self._variants.take(
@@ -75,11 +76,12 @@ class CourierWatch:
         self.tick(self._parts.now())
         return True
 
-    def _decide(self, study: StudyRecord, now: datetime) -> bool:
+    def _decide(self, study: StudyRecord, now: datetime, announcements: Sequence[Announcement]) -> bool:
         """Decide on one study; tell whether a decision was taken."""
         parts, uid = self._parts, study.study_instance_uid
         senders = parts.index.senders_of(uid, now=now, idle_after_s=parts.quiet.sender_idle_after_s)
-        said = verdict(study, senders, now, parts.quiet, parts.peers)
+        announced = Announced(announcements, parts.announcements.coverage(uid)) if announcements else NOTHING_ANNOUNCED
+        said = verdict(study, senders, now, parts.quiet, parts.peers, announced)
         if not said.complete:
             return False
         inputs = parts.index.inputs_of(uid)

@@ -22,6 +22,8 @@ from inference.series import CandidateSeries
 from inference.volume import SourceInstance
 from storage.errors import NotKept
 from storage.records import (
+    Announcement,
+    Coverage,
     Decision,
     DeliveryItem,
     DeliveryRecord,
@@ -317,6 +319,22 @@ class PaperVariants:
         self.said.append((state, reason))
 
 
+@dataclass
+class PaperAnnouncements:
+    """What peers announced."""
+
+    said: list[Announcement] = field(default_factory=list)
+    covers: Coverage = field(default_factory=lambda: Coverage(0, 0, 0))
+    asked_for_coverage: int = 0
+
+    def of_gathering(self) -> dict[str, list[Announcement]]:
+        return {STUDY_UID: self.said} if self.said else {}
+
+    def coverage(self, study_instance_uid: str) -> Coverage:
+        self.asked_for_coverage += 1
+        return self.covers
+
+
 class PaperBlobs(dict[str, bytes]):
     """Blobs by key."""
 
@@ -345,6 +363,7 @@ class Stage:
     results: PaperResults = field(default_factory=PaperResults)
     deliveries: PaperDeliveries = field(default_factory=PaperDeliveries)
     variants: PaperVariants = field(default_factory=PaperVariants)
+    announcements: PaperAnnouncements = field(default_factory=PaperAnnouncements)
     blobs: PaperBlobs = field(default_factory=PaperBlobs)
     engine: PaperEngine = field(default_factory=PaperEngine)
     engines: dict[str, PaperEngine] | None = None
@@ -394,6 +413,7 @@ class Stage:
             blobs=cast(Any, self.blobs),
             deliveries=cast(Any, self.deliveries),
             variants=cast(Any, self.variants),
+            announcements=cast(Any, self.announcements),
             peers=self.peers,
             routes=self.routes,
             engines={"classical-lung"},

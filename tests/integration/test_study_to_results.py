@@ -22,6 +22,7 @@ from dicom_node.worker.parts import CourierParts, WorkerParts
 from dicom_node.worker.watch import CourierWatch, Tick
 from inference.findings import Findings
 from inference.results.text import report_text
+from storage.announcements import Announcements
 from storage.blobs import LocalBlobs
 from storage.database import Database
 from storage.decisions import decisions_of
@@ -95,6 +96,7 @@ class Node:
             blobs=blobs,
             deliveries=self.deliveries,
             variants=self.variants,
+            announcements=Announcements(database),
             peers=self.peers,
             routes=routes,
             engines={"classical-lung"},

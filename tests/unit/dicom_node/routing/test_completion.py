@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from configs.peers import Peer
 from configs.settings import QuietSettings
-from dicom_node.routing.completion import Verdict, may_be_due, settle_until, verdict
-from storage.records import Sender
+from dicom_node.routing.completion import Announced, Verdict, may_be_due, settle_until, verdict
+from storage.records import Announcement, AnnouncementKind, AnnouncementState, Coverage, Sender
 from tests.builders.studies import at, make_peer, make_sender, make_study
 
 QUIET = QuietSettings(after_s=5.0, sender_idle_after_s=2.0, at_most_s=100.0)
@@ -143,3 +143,76 @@ def test_a_study_that_cannot_be_due_costs_no_look_at_its_senders() -> None:
     assert not may_be_due(make_study(), at(0.9), QUIET, PEERS)
     assert may_be_due(make_study(), at(1.0), QUIET, PEERS)
     assert may_be_due(make_study(last_instance_at=at(99.9)), at(100.0), QUIET, PEERS)
+
+
+STEP, NOTICE = AnnouncementKind.PROCEDURE_STEP, AnnouncementKind.AVAILABILITY
+IN_PROGRESS, COMPLETED = AnnouncementState.IN_PROGRESS, AnnouncementState.COMPLETED
+DISCONTINUED = AnnouncementState.DISCONTINUED
+
+
+def announced(
+    *states: AnnouncementState, kind: AnnouncementKind = STEP, named: int = 3, missing: int = 0, unnamed: int = 0
+) -> Announced:
+    said = [Announcement(f"1.{n}", kind, state, "ct1", "CT1", named, at(0)) for n, state in enumerate(states)]
+    return Announced(said, Coverage(named, missing, unnamed))
+
+
+@pytest.mark.parametrize(
+    ("now", "said", "evidence", "reason"),
+    [
+        (0.0, announced(COMPLETED), "mpps", "CT1 completed its procedure step, and all 3 that it names are here."),
+        (
+            0.0,
+            announced(COMPLETED, kind=NOTICE),
+            "availability",
+            "CT1 gave notice of its instances, and all 3 that it names are here.",
+        ),
+        (0.0, announced(COMPLETED, DISCONTINUED), "mpps", "CT1 completed its procedure step, and all 3"),
+        (4.0, announced(COMPLETED, missing=1), "", "Waiting for 1.0 s more without an image."),
+        (
+            5.0,
+            announced(COMPLETED, missing=1),
+            "quiet",
+            "No image for 5.0 s, and nobody is sending this study. Premature: 1 of 3 announced instances are not here.",
+        ),
+        (0.0, announced(COMPLETED, unnamed=1), "", "Waiting for 5.0 s more without an image."),
+        (5.0, announced(COMPLETED, unnamed=1), "quiet", "No image for 5.0 s, and nobody is sending this study."),
+        (0.0, announced(COMPLETED, named=0), "", "Waiting for 5.0 s more without an image."),
+        (0.0, announced(DISCONTINUED), "", "Waiting for 5.0 s more without an image."),
+        (5.0, announced(DISCONTINUED), "quiet", "No image for 5.0 s, and nobody is sending this study."),
+        (50.0, announced(IN_PROGRESS), "", "Waiting: CT1 has a procedure step in progress."),
+        (50.0, announced(COMPLETED, IN_PROGRESS), "", "Waiting: CT1 has a procedure step in progress."),
+        (
+            100.0,
+            announced(IN_PROGRESS),
+            "ceiling",
+            "Taken as it stands after 100 s of gathering. CT1 had a procedure step in progress.",
+        ),
+    ],
+)
+def test_verdict_by_what_peers_announced(now: float, said: Announced, evidence: str, reason: str) -> None:
+    found = verdict(make_study(), [make_sender()], at(now), QUIET, PEERS, said)
+    assert (found.evidence, found.complete) == (evidence, bool(evidence))
+    assert found.reason.startswith(reason)
+    assert found.proven == (evidence in ("mpps", "availability"))
+
+
+def test_an_association_that_stays_open_does_not_hold_up_what_is_proven() -> None:
+    assert verdict(make_study(), [make_sender(active=True)], at(0), QUIET, PEERS, announced(COMPLETED)).complete
+
+
+@pytest.mark.parametrize(
+    ("now", "instances", "states", "due"),
+    [
+        (0.0, 3, [COMPLETED], True),
+        (0.0, 2, [COMPLETED], False),  # fewer are here than one of them names
+        (5.0, 2, [COMPLETED], True),
+        (5.0, 3, [COMPLETED, IN_PROGRESS], False),
+        (100.0, 1, [IN_PROGRESS], True),
+    ],
+)
+def test_what_was_announced_says_when_asking_is_worth_it(
+    now: float, instances: int, states: list[AnnouncementState], due: bool
+) -> None:
+    study = make_study(number_of_instances=instances, last_instance_at=at(0))
+    assert may_be_due(study, at(now), QUIET, {}, announced(*states).announcements) is due

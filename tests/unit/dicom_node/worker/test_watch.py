@@ -9,7 +9,14 @@ from pydicom.errors import InvalidDicomError
 from dicom_node.worker.turns import Turns
 from dicom_node.worker.watch import CourierWatch, Tick
 from storage.errors import IndexUnavailable
-from storage.records import StudyRecord, StudyState
+from storage.records import (
+    Announcement,
+    AnnouncementKind,
+    AnnouncementState,
+    Coverage,
+    StudyRecord,
+    StudyState,
+)
 from tests.builders.stage import Stage, make_input
 from tests.builders.studies import at, make_peer, make_route, make_sender, make_study
 
@@ -117,6 +124,32 @@ def test_the_watch_ends_when_told_to_and_survives_a_bad_look(stage: Stage, monke
     monkeypatch.setattr(stage.index, "gathering", gathering)
     CourierWatch(stage.courier).run(stop, every_s=0.0)
     assert looks == 3
+
+
+def announce(stage: Stage, *, named: int, missing: int = 0) -> None:
+    step = AnnouncementKind.PROCEDURE_STEP
+    stage.announcements.said = [
+        Announcement("1.9", step, AnnouncementState.COMPLETED, "ct1", "CT1", named, at(0)),
+    ]
+    stage.announcements.covers = Coverage(named, missing, 0)
+
+
+def test_a_completed_step_decides_at_once_and_results_need_not_settle(stage: Stage) -> None:
+    announce(stage, named=1)
+    assert CourierWatch(stage.courier).tick(at(0.1)) == Tick(decided=1)
+    ((decision, _, reason),) = stage.decisions
+    assert decision.evidence == "mpps"
+    assert reason.startswith("CT1 completed its procedure step, and all 1 that it names are here.")
+    assert decision.jobs[0].settle_until == at(0)
+
+
+def test_a_step_that_names_more_than_is_here_is_not_compared_before_its_time(stage: Stage) -> None:
+    announce(stage, named=500, missing=499)
+    watch = CourierWatch(stage.courier)
+    assert watch.tick(at(0.1)) == Tick()
+    assert stage.announcements.asked_for_coverage == 0
+    assert watch.tick(at(5)) == Tick(decided=1)
+    assert "Premature: 499 of 500 announced instances are not here." in stage.decisions[0][0].reason
 
 
 def test_a_subject_that_fails_again_waits_longer() -> None:
