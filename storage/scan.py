@@ -24,8 +24,12 @@ _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 #: VRs with a two-byte length; all others, unknown ones included, have four (PS3.5 7.1.2).
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
-#: No real data set nests deeper; what does is an attack on readers.
-_DEEPEST = 200
+#: Sequences in sequences. No real data set nests deeper; what does is an attack on readers, which recurse.
+_DEEPEST = 64
+#: Bytes that nesting deeper than that takes at least: a shorter value need not be looked into.
+_SHALLOW = _DEEPEST * 16
+#: VRs whose values may be sequences; None: Implicit VR tells nothing.
+_NESTING = (b"SQ", b"UN", None)
 
 
 class BeyondBuffer(Exception):
@@ -52,6 +56,15 @@ class Encoding(NamedTuple):
     little: bool
 
 
+class _Level(NamedTuple):
+    """A sequence or an item that is open."""
+
+    in_sequence: bool
+    end: int
+    undefined: bool
+    encoding: Encoding
+
+
 def scan(buffer: Buffer, total: int, encoding: Encoding) -> Iterator[Element]:
     """Walk over the top-level elements, up to and with the pixel data.
 
@@ -76,6 +89,8 @@ def scan(buffer: Buffer, total: int, encoding: Encoding) -> Iterator[Element]:
             end = value + length
             if end > total:
                 raise UnreadableInstance("The data set is cut short.", tag=f"{tag:08X}")
+            if length > _SHALLOW and vr in _NESTING and tag not in PIXEL_TAGS:
+                _check_depth(buffer, value, end, _inside(encoding, vr), 0, in_sequence=True)
         else:
             end = _end_of_items(buffer, value, total, encoding, tag, vr)
         yield Element(tag, vr, value, end - value, length == _UNDEFINED)
@@ -131,11 +146,51 @@ def _end_of_items(buffer: Buffer, position: int, total: int, encoding: Encoding,
             position = value
         else:
             position = value + length
+            if length > _SHALLOW and position <= total and not fragments and found_vr in _NESTING:
+                above = len(levels) // 2
+                _check_depth(buffer, value, position, _inside(inner, found_vr), above, in_sequence=found != _ITEM)
         if position > total:
             raise UnreadableInstance("The data set is cut short.", tag=f"{tag:08X}")
-        if len(levels) > _DEEPEST:
-            raise UnreadableInstance(f"The data set nests deeper than {_DEEPEST} levels.")
+        _refuse_deeper(len(levels) // 2)
     return position
+
+
+def _check_depth(buffer: Buffer, position: int, end: int, encoding: Encoding, above: int, *, in_sequence: bool) -> None:
+    """Look how deep sequences of defined length nest in a value; what is no sequence, or a broken one, is not judged.
+
+    `above`: levels around the value. `in_sequence`: it holds items; else it is one.
+    """
+    levels = [_Level(in_sequence, end, False, encoding)]
+    while levels:
+        level = levels[-1]
+        if position >= level.end:
+            levels.pop()
+            continue
+        if position + 12 > end:
+            return  # nothing that nests fits in
+        found, vr, length, value = _header(buffer, position, end, level.encoding)
+        if level.in_sequence and found not in (_ITEM, _SEQUENCE_END):
+            return
+        if found == (_SEQUENCE_END if level.in_sequence else _ITEM_END):
+            levels.pop()
+            position = value if level.undefined else level.end
+        elif level.in_sequence or _may_nest(vr, length):
+            inner = level.encoding if level.in_sequence else _inside(level.encoding, vr)
+            stop, undefined = min(value + length, level.end), length == _UNDEFINED
+            levels.append(_Level(not level.in_sequence, stop, undefined, inner))
+            position = value
+        else:
+            position = value + length
+        _refuse_deeper(above + len(levels) // 2)
+
+
+def _may_nest(vr: bytes | None, length: int) -> bool:
+    return length == _UNDEFINED or (vr in _NESTING and length >= 8)
+
+
+def _refuse_deeper(depth: int) -> None:
+    if depth > _DEEPEST:
+        raise UnreadableInstance(f"The data set nests deeper than {_DEEPEST} levels.")
 
 
 def _inside(encoding: Encoding, vr: bytes | None) -> Encoding:
