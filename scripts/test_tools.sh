@@ -10,6 +10,7 @@ need /usr/bin/storescu dcmtk
 need dciodvfy dicom3tools
 need Orthanc orthanc
 need pdftotext poppler-utils
+need strace strace
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && [ -z "${NO_APT:-}" ]; then

@@ -50,6 +50,7 @@ class NodeProcess:
         peers: Mapping[str, Any],
         routes: list[Any] | None = None,
         node: Mapping[str, Any] | None = None,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.dimse_port, self.http_port = free_ports(2)
@@ -63,6 +64,7 @@ class NodeProcess:
         if routes is not None:
             self._write("routes", {"routes": routes})
         self.process: subprocess.Popen[bytes] | None = None
+        self._environ = dict(environ or {})
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
         (self.config_dir / f"{name}.yaml").write_text(yaml.safe_dump(dict(content)))
@@ -79,6 +81,7 @@ class NodeProcess:
             "DICOM_NODE_DIMSE__PORT": str(self.dimse_port),
             "DICOM_NODE_HTTP__PORT": str(self.http_port),
             "PYTHONPATH": str(ROOT),
+            **self._environ,
         }
 
     def start(self) -> float:
