@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
+from storage.errors import UnreadableInstance
+
 P_DATA_TF = 0x04
 _PDU = struct.Struct(">BxLLBB")
 _PDV_HEADER = 6
@@ -18,7 +20,7 @@ _PDV_HEADER = 6
 _BUFFER = 1 << 18
 #: Where the peer sets no limit.
 _LONGEST_OWN_PDU = 1 << 17
-_COMMAND, _LAST = 0x01, 0x02
+COMMAND, LAST = 0x01, 0x02
 _NO_DATA_SET, _DATA_SET = 0x0101, 0x0001
 
 # Elements of group 0000. Source: PS3.7 Annex E.
@@ -114,12 +116,12 @@ def _room(maximum_length: int) -> int:
 def message(context_id: int, command: bytes, data_set: bytes | None, maximum_length: int) -> bytes:
     """Give a whole small message as PDUs; for what is large there is `stream`."""
     pdus = bytearray()
-    parts = [(command, _COMMAND)] + ([(data_set, 0)] if data_set is not None else [])
+    parts = [(command, COMMAND)] + ([(data_set, 0)] if data_set is not None else [])
     room = _room(maximum_length)
     for content, kind in parts:
         for start in range(0, max(len(content), 1), room):
             fragment = content[start : start + room]
-            last = _LAST if start + room >= len(content) else 0
+            last = LAST if start + room >= len(content) else 0
             pdus += _PDU.pack(P_DATA_TF, len(fragment) + _PDV_HEADER, len(fragment) + 2, context_id, kind | last)
             pdus += fragment
     return bytes(pdus)
@@ -139,8 +141,8 @@ def stream(context_id: int, command: bytes, file: BinaryIO, length: int, maximum
 
     Raises
     ------
-    MalformedMessage
-        The file ends early; what was given before is no whole message.
+    UnreadableInstance
+        The file ends early; what was given before is no whole message, and the association is to be aborted.
     """
     room = min(_room(maximum_length), _BUFFER - _PDU.size)
     begin = message(context_id, command, None, maximum_length)
@@ -154,7 +156,7 @@ def stream(context_id: int, command: bytes, file: BinaryIO, length: int, maximum
             yield view[:filled]
             filled = 0
         left -= fragment
-        kind = 0 if left else _LAST
+        kind = 0 if left else LAST
         _PDU.pack_into(buffer, filled, P_DATA_TF, fragment + _PDV_HEADER, fragment + 2, context_id, kind)
         filled += _PDU.size
         _fill(file, view[filled : filled + fragment])
@@ -167,5 +169,25 @@ def _fill(file: BinaryIO, view: memoryview) -> None:
     while done < len(view):
         count = file.readinto(view[done:])  # type: ignore[attr-defined]
         if not count:
-            raise MalformedMessage("a file is shorter than it was")
+            raise UnreadableInstance("The file is shorter than it was.")
         done += count
+
+
+def fragments(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Give the fragments in a P-DATA-TF PDU: message control header and bytes.
+
+    Raises
+    ------
+    MalformedMessage
+        A length leads beyond the end.
+    """
+    position = 0
+    while position < len(content):
+        if position + _PDV_HEADER > len(content):
+            raise MalformedMessage("a PDU is cut short")
+        length, _, control = struct.unpack_from(">LBB", content, position)
+        behind = position + 4 + length
+        if length < 2 or behind > len(content):
+            raise MalformedMessage("a PDU is cut short")
+        yield control, content[position + _PDV_HEADER : behind]
+        position = behind

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import typer
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, NodeError
 from configs.peers import Peer
 from dicom_node.cli import settings_of
-from dicom_node.errors import ContextRefused
 from dicom_node.scu.files import instances_in
 from dicom_node.scu.store import Outgoing, send
 
@@ -40,7 +39,7 @@ def send_folder(
     def on_status(_: Outgoing, status: int) -> None:
         answered[f"0x{status:04X}"] += 1
 
-    def on_refused(_: Outgoing, refusal: ContextRefused) -> None:
+    def on_refused(_: Outgoing, refusal: NodeError) -> None:
         answered[str(refusal)] += 1
 
     title = calling or settings.dimse.ae_title

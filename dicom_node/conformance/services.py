@@ -16,7 +16,9 @@ from dicom_node.scp.find import MOST_MATCHES
 from dicom_node.scp.identifier import LEVELS
 from dicom_node.scp.query_retrieve import EXTENDED
 from dicom_node.scp.reporting import GRACE_S
-from dicom_node.scp.status import ECHO_STATUSES, FIND_STATUSES, STORE_STATUSES
+from dicom_node.scp.retrieve import MOST_SUB_OPERATIONS, PENDING_EVERY_S
+from dicom_node.scp.status import ECHO_STATUSES, FIND_STATUSES, GET_STATUSES, MOVE_STATUSES, STORE_STATUSES
+from dicom_node.scu.store import PROPOSED
 from dicom_node.worker.outcomes import STATUS, Effect
 from storage.commitments import FAILURE_REASONS
 from storage.patients import PATIENT_KEYWORDS
@@ -29,6 +31,8 @@ SERVED: dict[Service, tuple[str, Mapping[int, str]]] = {
     "find": ("C-FIND", FIND_STATUSES),
     "mpps": ("N-CREATE, N-SET (Modality Performed Procedure Step)", performed_step.STATUSES),
     "ian": ("N-CREATE (Instance Availability Notification)", availability.STATUSES),
+    "move": ("C-MOVE", MOVE_STATUSES),
+    "get": ("C-GET", GET_STATUSES),
 }
 
 _EFFECT = {
@@ -96,7 +100,15 @@ def _queries() -> str:
         + " and the numbers of related studies, series and instances. A requested attribute that the index does not"
         " have is left out of the answers, and they have Status 0xFF01. Of results, those of the canonical form are"
         " listed; others answer to their UIDs. Answers are in the character set of the identifier where it holds every"
-        f" character, else in ISO_IR 100 or ISO_IR 192. At most {MOST_MATCHES} matches are given.\n"
+        f" character, else in ISO_IR 100 or ISO_IR 192. At most {MOST_MATCHES} matches are given.\n\n"
+        "C-MOVE sends to the peer of `peers.yaml` whose AE title it names and that has host and port; C-GET over the"
+        " requestor's association, in the storage contexts for which it negotiated the role of SCP. By the unique keys"
+        " alone; of a patient or study, what C-FIND lists. An instance goes as it is kept where that syntax was"
+        " accepted, else without loss in another: C-MOVE proposes "
+        + " and ".join(name_of(uid) for uid in PROPOSED)
+        + "; compressed pixels are decompressed for it. What cannot be given so counts as failed. A pending response is"
+        f" given at the beginning and every {PENDING_EVERY_S:g} s; a cancel counts between instances. At most"
+        f" {MOST_SUB_OPERATIONS} instances are retrieved at a time.\n"
     )
 
 
@@ -145,6 +157,7 @@ def _used() -> str:
         "Services as SCU\n\nC-ECHO, to test a peer (`dicom-node peers echo`). C-STORE, to deliver results and to send"
         " files (`dicom-node send`): each (SOP Class, transfer syntax) in a presentation context of its own, as it is"
         " kept first; an uncompressed instance also in Explicit and Implicit VR Little Endian. Nothing is compressed"
-        " or decompressed. More than 128 contexts are spread over several associations, one after the other. What a"
-        " Status of the destination comes to:\n\n" + table(("Status", "meaning", "then"), rows)
+        " or decompressed. C-STORE also for the sub-operations of C-MOVE (see queries). More than 128 contexts are"
+        " spread over several associations, one after the other. What a Status of the destination comes to:\n\n"
+        + table(("Status", "meaning", "then"), rows)
     )

@@ -9,7 +9,9 @@ from dicom_node.scp.commitment import CommitmentService
 from dicom_node.scp.query_retrieve import QueryParts, QueryService
 from dicom_node.scp.receiver import Receiver
 from dicom_node.scp.services import ScpService
+from dicom_node.scu.transcoding import PixelTranscoder
 from dicom_node.supervisor import RoleContext
+from inference.pixel_process import PixelProcess
 from storage.announcements import Announcements
 from storage.associations import Associations
 from storage.audit import Audit
@@ -23,7 +25,14 @@ def run(context: RoleContext) -> None:
     storage = Storage.open(settings)
     intake = storage.intake(settings)
     peers = LivePeers(context.config_dir / "peers.yaml", settings.peers)
-    query = QueryParts(index=Index(storage.database), audit=Audit(storage.database), now=now)
+    pixels = PixelProcess(children=1)
+    query = QueryParts(
+        index=Index(storage.database),
+        blobs=storage.blobs,
+        audit=Audit(storage.database),
+        transcoder=PixelTranscoder(pixels),
+        now=now,
+    )
     services: list[ScpService] = [  # what is served beside C-ECHO and C-STORE
         CommitmentService(Commitments(storage.database, storage.blobs)),
         QueryService(query),
@@ -42,5 +51,6 @@ def run(context: RoleContext) -> None:
         context.stop.wait()
     finally:
         receiver.stop()
+        pixels.close()
         intake.close()
         storage.close()

@@ -25,6 +25,10 @@ SERVICE_CLASSES: dict[str, Service] = {
     "1.2.840.10008.5.1.4.33": "ian",  # Instance Availability Notification
     "1.2.840.10008.5.1.4.1.2.1.1": "find",
     "1.2.840.10008.5.1.4.1.2.2.1": "find",
+    "1.2.840.10008.5.1.4.1.2.1.2": "move",
+    "1.2.840.10008.5.1.4.1.2.2.2": "move",
+    "1.2.840.10008.5.1.4.1.2.1.3": "get",
+    "1.2.840.10008.5.1.4.1.2.2.3": "get",
 }
 QUERY_RETRIEVE = frozenset(uid for uid, service in SERVICE_CLASSES.items() if service in ("find", "move", "get"))
 #: Name under which pynetdicom finds our own class for these services (`scp/query_retrieve.py`).

@@ -18,25 +18,34 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import ServiceClass
 
 from configs.errors import NodeError
-from dicom_node.errors import IdentifierMismatch
+from dicom_node.errors import IdentifierMismatch, PeerUnreachable
 from dicom_node.scp.answers import Answers
 from dicom_node.scp.contexts import QUERY_RETRIEVE_SERVICE_CLASS, SERVICE_CLASSES
 from dicom_node.scp.encoding import Form
 from dicom_node.scp.find import Negotiated, answer_find, names_of
-from dicom_node.scp.identifier import LEVELS, Identifier, QueryLevel, check_query, read_identifier
+from dicom_node.scp.get import Get
+from dicom_node.scp.identifier import LEVELS, Identifier, QueryLevel, check_query, check_retrieval, read_identifier
+from dicom_node.scp.move import Move, destination
 from dicom_node.scp.register import OpenAssociation
+from dicom_node.scp.retrieve import Retrieval, begin, instances_of, outgoing
 from dicom_node.scp.services import ScpParts
 from dicom_node.scp.status import (
+    MOVE_DESTINATION_UNKNOWN,
     OUT_OF_RESOURCES,
+    OUT_OF_RESOURCES_FOR_MATCHES,
     PROCESSING_FAILURE,
     SOP_CLASS_NOT_SUPPORTED,
     query_status_for,
 )
+from dicom_node.scu.association import Timeouts
+from dicom_node.scu.store import Originator
+from dicom_node.scu.transcoding import Transcoder
 from storage.audit import Audit, AuditAction, AuditOutcome
+from storage.blobs import BlobStore
 from storage.errors import StorageError
 from storage.index import Index
 from storage.matching import values_of
-from storage.records import EVERYTHING
+from storage.records import EVERYTHING, InstanceRecord
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +79,14 @@ class QueryParts:
     """What queries need beside the receiver."""
 
     index: Index
+    blobs: BlobStore
     audit: Audit
+    transcoder: Transcoder
     now: Callable[[], datetime]
 
 
 class QueryService:
-    """C-FIND, as a service of the receiver."""
+    """C-FIND, C-MOVE and C-GET, as a service of the receiver."""
 
     def __init__(self, parts: QueryParts) -> None:
         self._parts = parts
@@ -85,6 +96,8 @@ class QueryService:
         return [
             (evt.EVT_SOP_EXTENDED, on_extended),
             (evt.EVT_C_FIND, self._on_find, [parts]),
+            (evt.EVT_C_MOVE, self._on_move, [parts]),
+            (evt.EVT_C_GET, self._on_get, [parts]),
         ]
 
     def _on_find(self, event: Event, receiver: ScpParts) -> None:
@@ -105,6 +118,84 @@ class QueryService:
             )
             detail = f"C-FIND {identifier.level}: {given} matches, 0x{status:04X}; keys: {_keys_of(identifier)}"
             record(self._parts, AuditAction.ACCESS, request, study_of(identifier), AuditOutcome.DONE, detail)
+
+    def _on_move(self, event: Event, receiver: ScpParts) -> None:
+        """Answer one C-MOVE."""
+        with Request(event, receiver) as request:
+            records = self._named(request)
+            wanted = str(getattr(event.request, "MoveDestination", "") or "").strip()
+            found = destination(wanted, dict(receiver.peers))
+            if found is None:
+                request.answers.final(MOVE_DESTINATION_UNKNOWN, comment="Unknown move destination")
+                detail = f"C-MOVE to an unknown destination, 0x{MOVE_DESTINATION_UNKNOWN:04X}"
+                self._record_export(request, records, AuditOutcome.REFUSED, detail)
+                return
+            retrieval = begin(request.answers, request.form, records)
+            if retrieval is None:
+                return
+            name, peer = found
+            move = Move(
+                peer,
+                [outgoing(record, self._parts.blobs) for record in records],
+                calling_ae_title=peer.answer_as or receiver.settings.ae_title,
+                originator=Originator(request.calling_ae_title, int(event.request.MessageID or 0)),
+                transcoder=self._parts.transcoder,
+                timeouts=Timeouts(
+                    associate_s=receiver.settings.answer_within_s, answer_s=receiver.settings.answer_within_s
+                ),
+            )
+            cancelled = move.run(retrieval, request.is_cancelled)
+            self._finish(request, retrieval, records, f"C-MOVE to {name}", cancelled=cancelled)
+
+    def _on_get(self, event: Event, receiver: ScpParts) -> None:
+        """Answer one C-GET."""
+        with Request(event, receiver) as request:
+            records = self._named(request)
+            retrieval = begin(request.answers, request.form, records)
+            if retrieval is None:
+                return
+            get = Get(
+                event.assoc,
+                int(event.request.MessageID or 0),
+                self._parts.transcoder,
+                answer_within_s=receiver.settings.answer_within_s,
+            )
+            items = [outgoing(record, self._parts.blobs) for record in records]
+            try:
+                cancelled = get.run(items, retrieval, request.is_cancelled)
+            except PeerUnreachable as error:
+                log.warning("retrieval ended early", extra={"action": "get_ended", **request.facts, "why": str(error)})
+                event.assoc.abort()
+                retrieval.rest_failed(items)
+                cancelled = False
+            self._finish(request, retrieval, records, "C-GET", cancelled=cancelled)
+
+    def _named(self, request: Request) -> list[InstanceRecord]:
+        """Find what a retrieval names."""
+        levels = request.levels()
+        identifier = request.identifier()
+        check_retrieval(identifier, levels, relational=request.negotiated.relational)
+        return instances_of(identifier, self._parts.index, EVERYTHING)
+
+    def _finish(
+        self, request: Request, retrieval: Retrieval, records: Sequence[InstanceRecord], what: str, *, cancelled: bool
+    ) -> None:
+        status = retrieval.finish(cancelled=cancelled)
+        counts = retrieval.counts
+        detail = (
+            f"{what}: {counts.completed + counts.warning} of {len(records)} instances taken,"
+            f" {counts.failed} failed, 0x{status:04X}"
+        )
+        log.info("retrieval ended", extra={"action": "retrieval_ended", **request.facts, "outcome": detail})
+        taken = counts.completed or counts.warning
+        self._record_export(request, records, AuditOutcome.DONE if taken else AuditOutcome.FAILED, detail)
+
+    def _record_export(
+        self, request: Request, records: Sequence[InstanceRecord], outcome: AuditOutcome, detail: str
+    ) -> None:
+        """Write one event for each study that was asked for."""
+        for study in dict.fromkeys(record.study_instance_uid for record in records):
+            record(self._parts, AuditAction.EXPORT, request, study, outcome, detail)
 
 
 def on_extended(event: Event) -> dict[str, bytes]:
@@ -158,7 +249,7 @@ class Request:
     @property
     def out_of_resources(self) -> int:
         """Status where the index does not answer."""
-        return OUT_OF_RESOURCES if isinstance(self.event.request, C_FIND) else 0xA701
+        return OUT_OF_RESOURCES if isinstance(self.event.request, C_FIND) else OUT_OF_RESOURCES_FOR_MATCHES
 
     @property
     def facts(self) -> dict[str, object]:
@@ -171,6 +262,11 @@ class Request:
         if self._entry is None:
             return "unknown"
         return f"{self._entry.origin.peer} ({self._entry.origin.calling_ae_title})"
+
+    @property
+    def calling_ae_title(self) -> str:
+        """The requestor's name."""
+        return self._entry.origin.calling_ae_title if self._entry is not None else ""
 
     @property
     def called_ae_title(self) -> str:

@@ -78,6 +78,23 @@ def say(peer: Peer) -> str:
     return f"{peer.ae_title} at {peer.host}:{peer.port}"
 
 
+def called_at(peer: Peer, calling_ae_title: str) -> tuple[str, int, str]:
+    """Give host and port of a peer, and the AE title to call it by.
+
+    Raises
+    ------
+    PeerUnreachable
+        It is listed without host and port, or an AE title is none.
+    """
+    if peer.host is None or peer.port is None:
+        raise PeerUnreachable(f"Peer {peer.ae_title} has no host and port in peers.yaml.")
+    called = _ANY_TITLE if peer.ae_title == "*" else peer.ae_title
+    for title in (called, calling_ae_title):
+        if not is_ae_title(title):
+            raise PeerUnreachable(f"DICOM does not allow the AE title {title!r}.")
+    return peer.host, peer.port, called
+
+
 def _request(
     peer: Peer,
     calling_ae_title: str,
@@ -85,12 +102,7 @@ def _request(
     timeouts: Timeouts,
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation],
 ) -> Association:
-    if peer.host is None or peer.port is None:
-        raise PeerUnreachable(f"Peer {peer.ae_title} has no host and port in peers.yaml.")
-    called = _ANY_TITLE if peer.ae_title == "*" else peer.ae_title
-    for title in (called, calling_ae_title):
-        if not is_ae_title(title):
-            raise PeerUnreachable(f"DICOM does not allow the AE title {title!r}.")
+    host, port, called = called_at(peer, calling_ae_title)
     entity = application_entity(calling_ae_title)
     entity.connection_timeout = timeouts.connect_s
     entity.acse_timeout = timeouts.associate_s
@@ -107,8 +119,8 @@ def _request(
 
     try:
         association = entity.associate(
-            peer.host,
-            peer.port,
+            host,
+            port,
             contexts=list(contexts),
             ae_title=called,
             ext_neg=list(roles),

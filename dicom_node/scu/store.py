@@ -1,33 +1,33 @@
-"""C-STORE: send instances as they are kept."""
+"""C-STORE: send instances as they are kept, or in another syntax that says the same."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
-from pydicom import Dataset, dcmread
 from pydicom.uid import UID
-from pynetdicom import build_context
-from pynetdicom.association import Association
 
+from configs.errors import NodeError
 from configs.peers import Peer
-from dicom_node.errors import ContextRefused, PeerUnreachable
-from dicom_node.scu.association import DEFAULT_TIMEOUTS, Timeouts, associate, say
-from storage.part10 import FileMeta, pass_file_meta, write_file_meta
+from dicom_node import pdata
+from dicom_node.errors import ContextRefused
+from dicom_node.scu.association import DEFAULT_TIMEOUTS, Timeouts, say
+from dicom_node.scu.link import Link, Wish, linked
+from dicom_node.scu.transcoding import NativeTranscoder, Transcoder
+from inference.syntaxes import EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from storage.part10 import pass_file_meta
 
 #: Source: PS3.8 9.3.2.2 (context IDs are the odd numbers of one byte).
 MOST_CONTEXTS = 128
-#: Explicit and Implicit VR Little Endian: they say the same, and one can be made of the other without loss.
-_EXCHANGEABLE = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
-_DEFLATED = "1.2.840.10008.1.2.1.99"
 #: Bytes a second that the slowest link is taken to carry, when waiting for an answer.
 _SLOWEST_LINK = 100_000
 _LAST_MESSAGE_ID = 65535
+#: What is asked for beside the syntax that an instance is kept in: the first is read by nearly all, the second by all.
+PROPOSED = (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
+_MEDIUM = 0  # Source: PS3.7 E.1 (Priority)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,15 @@ class Outgoing:
     transfer_syntax_uid: str
     """As it is kept."""
     open: Callable[[], BinaryIO]
-    """Give its DICOM file (Part 10), to be read once and closed."""
+    """Give its DICOM file (Part 10), seekable, to be read once and closed."""
+
+
+@dataclass(frozen=True)
+class Originator:
+    """Whose C-MOVE led to the sending. Source: PS3.7 9.1.1.1."""
+
+    ae_title: str
+    message_id: int
 
 
 def send(
@@ -48,21 +56,27 @@ def send(
     calling_ae_title: str,
     items: Sequence[Outgoing],
     on_status: Callable[[Outgoing, int], None],
-    on_refused: Callable[[Outgoing, ContextRefused], None] | None = None,
+    on_refused: Callable[[Outgoing, NodeError], None] | None = None,
+    transcoder: Transcoder | None = None,
+    originator: Originator | None = None,
+    stop: Callable[[], bool] = lambda: False,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> None:
     """Send instances one after the other, in the order given, bit for bit as they are kept.
 
-    Only where the peer accepts no context but the other uncompressed syntax is an uncompressed instance
-    encoded anew. Nothing is ever compressed or decompressed.
+    Only where the peer accepts no context in which an instance is kept is it encoded anew, without loss.
 
     Parameters
     ----------
     on_status
         Told the Status of each instance as it comes, whatever it is. What it raises ends the sending.
     on_refused
-        Told of an instance for which the peer accepts no context; the next one is then sent. Without it
-        such an instance ends the sending.
+        Told of an instance that cannot be sent: the peer accepts no context for it, or it cannot be read or
+        encoded; the next one is then sent. Without it such an instance ends the sending.
+    transcoder
+        What may be encoded anew; None: uncompressed instances, into the other uncompressed syntaxes.
+    stop
+        Asked before each instance; True ends the sending in good order.
 
     Raises
     ------
@@ -77,15 +91,14 @@ def send(
 
     Source: PS3.4 Annex B, PS3.7 9.1.1.
     """
-    for batch in batches(items):
-        wishes = dict.fromkeys(wish for item in batch for wish in contexts_for(item))
-        contexts = [build_context(sop_class, syntax) for sop_class, syntax in wishes]
+    sending = _Sending(peer, on_status, on_refused, transcoder or NativeTranscoder(), originator, stop, timeouts)
+    for batch in batches(items, sending.transcoder):
+        if stop():
+            return
+        wishes = list(dict.fromkeys(wish for item in batch for wish in contexts_for(item, sending.transcoder)))
         try:
-            with (
-                associate(peer, calling_ae_title=calling_ae_title, contexts=contexts, timeouts=timeouts) as association,
-                tempfile.TemporaryDirectory(prefix="dicom-node-") as folder,
-            ):
-                _send_batch(association, peer, batch, on_status, on_refused, timeouts, Path(folder))
+            with linked(peer, calling_ae_title=calling_ae_title, wishes=wishes, timeouts=timeouts) as link:
+                sending.send(link, batch)
         except ContextRefused as error:
             # Raised with a name: by one instance. Without: the peer accepted no context at all.
             if on_refused is None or "sop_instance_uid" in error.facts:
@@ -94,79 +107,99 @@ def send(
                 on_refused(item, _refusal(peer, item))
 
 
-def contexts_for(item: Outgoing) -> list[tuple[str, str]]:
+def contexts_for(item: Outgoing, transcoder: Transcoder) -> list[Wish]:
     """Give the contexts (SOP Class, transfer syntax) to ask for: as it is kept first, each in one of its own."""
     stored = item.transfer_syntax_uid
-    others = _EXCHANGEABLE if stored in (*_EXCHANGEABLE, _DEFLATED) else ()
-    return [(item.sop_class_uid, syntax) for syntax in dict.fromkeys((stored, *others))]
+    others = [target for target in transcoder.targets(stored) if target in PROPOSED]
+    return [(item.sop_class_uid, syntax) for syntax in (stored, *others)]
 
 
-def batches(items: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+def batches(items: Sequence[Outgoing], transcoder: Transcoder) -> Iterator[list[Outgoing]]:
     """Cut into runs that need no more contexts than one association can have; the order stays."""
     batch: list[Outgoing] = []
-    wishes: set[tuple[str, str]] = set()
+    wishes: set[Wish] = set()
     for item in items:
-        more = wishes.union(contexts_for(item))
+        more = wishes.union(contexts_for(item, transcoder))
         if len(more) > MOST_CONTEXTS:
             yield batch
-            batch, more = [], set(contexts_for(item))
+            batch, more = [], set(contexts_for(item, transcoder))
         batch.append(item)
         wishes = more
     if batch:
         yield batch
 
 
-def _send_batch(
-    association: Association,
-    peer: Peer,
-    batch: Sequence[Outgoing],
-    on_status: Callable[[Outgoing, int], None],
-    on_refused: Callable[[Outgoing, ContextRefused], None] | None,
-    timeouts: Timeouts,
-    folder: Path,
-) -> None:
-    accepted = {
-        (str(context.abstract_syntax), str(context.transfer_syntax[0])) for context in association.accepted_contexts
-    }
-    message_ids = itertools.cycle(range(1, _LAST_MESSAGE_ID + 1))
-    for item in batch:
-        usable = [syntax for sop_class, syntax in contexts_for(item) if (sop_class, syntax) in accepted]
+@dataclass(frozen=True)
+class _Sending:
+    """One call of `send`."""
+
+    peer: Peer
+    on_status: Callable[[Outgoing, int], None]
+    on_refused: Callable[[Outgoing, NodeError], None] | None
+    transcoder: Transcoder
+    originator: Originator | None
+    stop: Callable[[], bool]
+    timeouts: Timeouts
+
+    def send(self, link: Link, batch: Sequence[Outgoing]) -> None:
+        """Send what one association can carry."""
+        message_ids = itertools.cycle(range(1, _LAST_MESSAGE_ID + 1))
+        for item in batch:
+            if self.stop():
+                return
+            with contextlib.ExitStack() as files:
+                try:
+                    context_id, file, length = self._prepare(link, item, files)
+                except NodeError as error:
+                    if self.on_refused is None:
+                        raise
+                    self.on_refused(item, error)
+                    continue
+                answer_within_s = self.timeouts.answer_s + length / _SLOWEST_LINK
+                command = store_command(item, next(message_ids), self.originator)
+                status = link.store(context_id, command, file, length, answer_within_s=answer_within_s)
+            self.on_status(item, status)
+
+    def _prepare(self, link: Link, item: Outgoing, files: contextlib.ExitStack) -> tuple[int, BinaryIO, int]:
+        """Give the context to send an instance in, and its data set in that syntax with its length."""
+        usable = [wish for wish in contexts_for(item, self.transcoder) if wish in link.contexts]
         if not usable:
-            refusal = _refusal(peer, item)
-            if on_refused is None:
-                raise refusal
-            on_refused(item, refusal)
-            continue
-        path = _spool(item, folder)
-        association.dimse_timeout = timeouts.answer_s + path.stat().st_size / _SLOWEST_LINK
-        instance = path if usable[0] == item.transfer_syntax_uid else dcmread(path)
-        on_status(item, _store(association, peer, item, instance, next(message_ids)))
+            raise _refusal(self.peer, item)
+        return link.contexts[usable[0]], *data_set_of(item, usable[0][1], self.transcoder, files)
 
 
-def _store(association: Association, peer: Peer, item: Outgoing, instance: Path | Dataset, message_id: int) -> int:
-    gone = PeerUnreachable(
-        f"{say(peer)} went away before it answered for an instance.", sop_instance_uid=item.sop_instance_uid
-    )
-    if not association.is_established:
-        raise gone
-    try:
-        answer = association.send_c_store(instance, msg_id=message_id)
-    except RuntimeError as error:  # it ended between the two lines
-        raise gone from error
-    if "Status" not in answer:
-        raise gone
-    return int(answer.Status)
+def data_set_of(
+    item: Outgoing, syntax: str, transcoder: Transcoder, files: contextlib.ExitStack
+) -> tuple[BinaryIO, int]:
+    """Give an instance's data set in a syntax, at its first byte, and how long it is.
 
-
-def _spool(item: Outgoing, folder: Path) -> Path:
-    """Write the instance where pynetdicom reads it: a whole File Meta Information, then the data set as it is kept."""
-    meta = write_file_meta(FileMeta(item.sop_class_uid, item.sop_instance_uid, item.transfer_syntax_uid))
-    path = folder / "instance.dcm"
-    with item.open() as part10, path.open("wb") as spooled:
+    `files`: closes what was opened.
+    """
+    part10 = files.enter_context(item.open())
+    if syntax == item.transfer_syntax_uid:
         pass_file_meta(part10)
-        spooled.write(meta)
-        shutil.copyfileobj(part10, spooled, 1 << 20)
-    return path
+        data_set = part10
+    else:
+        data_set = files.enter_context(transcoder.transcode(part10, item.transfer_syntax_uid, syntax))
+    begin = data_set.tell()
+    length = data_set.seek(0, 2) - begin
+    data_set.seek(begin)
+    return data_set, length
+
+
+def store_command(item: Outgoing, message_id: int, originator: Originator | None) -> dict[int, pdata.Value]:
+    """Give the elements of a C-STORE request."""
+    command: dict[int, pdata.Value] = {
+        pdata.AFFECTED_SOP_CLASS_UID: item.sop_class_uid,
+        pdata.COMMAND_FIELD: pdata.C_STORE_RQ,
+        pdata.MESSAGE_ID: message_id,
+        pdata.PRIORITY: _MEDIUM,
+        pdata.AFFECTED_SOP_INSTANCE_UID: item.sop_instance_uid,
+    }
+    if originator is not None:
+        command[pdata.MOVE_ORIGINATOR_AE_TITLE] = originator.ae_title
+        command[pdata.MOVE_ORIGINATOR_MESSAGE_ID] = originator.message_id
+    return command
 
 
 def _refusal(peer: Peer, item: Outgoing) -> ContextRefused:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,9 +13,12 @@ from pynetdicom import build_context
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 
+from configs.peers import Peer
 from dicom_node.network import application_entity
 from dicom_node.scp.query_retrieve import QueryParts, QueryService
+from dicom_node.scu.transcoding import NativeTranscoder, Transcoder
 from storage.audit import Audit
+from storage.blobs import LocalBlobs
 from storage.database import Database
 from storage.index import Index
 from tests.builders.dimse import EXPLICIT, Listening, a_peer, listening
@@ -23,16 +26,30 @@ from tests.builders.dimse import EXPLICIT, Listening, a_peer, listening
 PATIENT_ROOT_FIND, STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1", "1.2.840.10008.5.1.4.1.2.2.1"
 
 
-def query_parts(database: Database) -> QueryParts:
+def query_parts(database: Database, blobs: LocalBlobs, transcoder: Transcoder) -> QueryParts:
     """What the query service needs, over a real index."""
-    return QueryParts(index=Index(database), audit=Audit(database), now=lambda: datetime(2026, 3, 1, 12, tzinfo=UTC))
+    return QueryParts(
+        index=Index(database),
+        blobs=blobs,
+        audit=Audit(database),
+        transcoder=transcoder,
+        now=lambda: datetime(2026, 3, 1, 12, tzinfo=UTC),
+    )
 
 
 @contextlib.contextmanager
-def answering_queries(database: Database, **settings: Any) -> Iterator[Listening]:
+def answering_queries(
+    database: Database,
+    blobs: LocalBlobs,
+    *,
+    peers: Mapping[str, Peer] | None = None,
+    transcoder: Transcoder | None = None,
+    **settings: Any,
+) -> Iterator[Listening]:
     """Start a receiver that answers queries over a real index."""
-    peers = {"loopback": a_peer(accept=["echo", "store", "find", "move", "get"])}
-    with listening(peers=peers, services=[QueryService(query_parts(database))], **settings) as here:
+    anyone = {"loopback": a_peer(accept=["echo", "store", "find", "move", "get"])}
+    service = QueryService(query_parts(database, blobs, transcoder or NativeTranscoder()))
+    with listening(peers={**(peers or {}), **anyone}, services=[service], **settings) as here:
         yield here
 
 

@@ -12,6 +12,7 @@ from pydicom import Dataset, dcmread
 from pynetdicom.dimse_primitives import C_FIND
 
 from storage.audit import Audit, AuditAction
+from storage.blobs import LocalBlobs
 from storage.database import Database
 from storage.errors import IndexUnavailable
 from storage.index import Index
@@ -25,7 +26,7 @@ FINDSCU = "/usr/bin/findscu"
 
 
 @pytest.fixture
-def here(database: Database, receive: Receive) -> Iterator[Listening]:
+def here(database: Database, blobs: LocalBlobs, receive: Receive) -> Iterator[Listening]:
     """A receiver over three studies of two patients; study 2 has two series."""
     receive(make_ct_instance(study=1, PatientName="Müller^Jörg", PatientID="A", StudyDate="20260101"))
     receive(make_ct_instance(study=2, PatientName="Müller^Jörg", PatientID="A", StudyDate="20260102"))
@@ -35,7 +36,7 @@ def here(database: Database, receive: Receive) -> Iterator[Listening]:
             study=3, PatientName="Yamada^Tarou=山田^太郎", PatientID="B", StudyDate="20260103", StudyTime="090000"
         )
     )
-    with answering_queries(database) as listening:
+    with answering_queries(database, blobs) as listening:
         yield listening
 
 
