@@ -54,8 +54,10 @@ class DimseSettings(Section):
     port: Port = 11112
     maximum_associations: PositiveInt = 100
     maximum_pdu_size: PositiveInt = 131072
-    maximum_instance_mb: PositiveFloat = 1024.0
-    """Megabytes (10^6 bytes) that one instance may have; it is held in memory while it arrives."""
+    maximum_instance_mb: PositiveFloat = 16384.0
+    """Megabytes (10^6 bytes) that one instance may have; a larger one ends its association."""
+    maximum_association_gb: PositiveFloat = 10240.0
+    """Gigabytes (10^9 bytes) that one association may bring."""
     idle_after_s: PositiveFloat = 600.0
     """Seconds without traffic after which an association is ended."""
     answer_within_s: PositiveFloat = 30.0

@@ -7,6 +7,7 @@ import fcntl
 import os
 import signal
 import socket
+import struct
 import sys
 from pathlib import Path
 
@@ -62,3 +63,34 @@ def acknowledge_at_once(connection: socket.socket) -> None:
     """
     if sys.platform.startswith("linux"):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+def share_port(listening: socket.socket) -> None:
+    """Let several processes listen on one port; the kernel deals the connections out.
+
+    Raises
+    ------
+    ConfigError
+        This system cannot.
+    """
+    option: int | None = getattr(socket, "SO_REUSEPORT", None)
+    if option is None:
+        raise ConfigError("dimse.processes above 1 needs a system whose processes can share a port (SO_REUSEPORT).")
+    listening.setsockopt(socket.SOL_SOCKET, option, 1)
+
+
+def bound_waiting(connection: socket.socket, *, receive_s: float, send_s: float) -> None:
+    """Bound in the kernel how long one call on a blocking socket may wait, without a `poll` before each.
+
+    A call that waited in vain raises `BlockingIOError`.
+    """
+    for option, seconds in ((socket.SO_RCVTIMEO, receive_s), (socket.SO_SNDTIMEO, send_s)):
+        whole = int(seconds)
+        connection.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", whole, int((seconds - whole) * 1e6)))
+
+
+def always_readable() -> int:
+    """Give a descriptor that `select` finds readable at any time; it lives as long as the process."""
+    reading, writing = os.pipe()
+    os.close(writing)  # the end of the stream: readable for ever
+    return reading

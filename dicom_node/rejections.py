@@ -18,8 +18,10 @@ class Rejection:
 
 #: Source: PS3.8 Table 9-21.
 NO_REASON_GIVEN = Rejection(1, 1, 1)
+APPLICATION_CONTEXT_NOT_SUPPORTED = Rejection(1, 1, 2)
 CALLING_AE_TITLE_NOT_RECOGNIZED = Rejection(1, 1, 3)
 CALLED_AE_TITLE_NOT_RECOGNIZED = Rejection(1, 1, 7)
+PROTOCOL_VERSION_NOT_SUPPORTED = Rejection(1, 2, 2)
 TEMPORARY_CONGESTION = Rejection(2, 3, 1)
 LOCAL_LIMIT_EXCEEDED = Rejection(2, 3, 2)
 

@@ -1,17 +1,20 @@
 """A connection to a peer with bounds: how long a PDU may be, how long it may take, how much a message may hold.
 
-pynetdicom reads whatever length a peer claims, 4 kB at a time, and waits for ever; it reads through this.
+Storage associations read from it by `receive_into`, under the bounds of `stream.PduStream`. All others belong to
+pynetdicom, which reads whatever length a peer claims, 4 kB at a time, and waits for ever: it reads through `recv`.
 """
 
 from __future__ import annotations
 
+import functools
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dicom_node.platform import acknowledge_at_once, answer_without_delay
+from dicom_node.platform import acknowledge_at_once, always_readable, answer_without_delay, bound_waiting
 
 _HEADER = struct.Struct(">BxL")
 _P_DATA_TF = 0x04
@@ -23,6 +26,10 @@ _LONGEST_OTHER = 1 << 10
 #: Some peers count the PDU's or the PDV's own header out of the maximum.
 _MARGIN = 1 << 10
 _READ_SIZE = 1 << 18
+#: Seconds between two looks at the clock while a peer is silent.
+_LOOK_EVERY_S = 5.0
+#: Bytes a second that a peer must bring on average once its grace is over, or it is taken to drip.
+SLOWEST_RATE = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,10 @@ class Bounds:
     """Bytes of a P-DATA-TF PDU, as negotiated."""
     maximum_message: int
     """Bytes of one message with its data set."""
+    maximum_in_memory: int
+    """The same where a message is held in memory: beside other services than storage."""
+    maximum_association: int
+    """Bytes of all that one association may bring."""
     first_pdu_within_s: float
     """Seconds from the connection to the end of the association request."""
     pdu_within_s: float
@@ -41,8 +52,16 @@ class Bounds:
     """Seconds for which the peer may take nothing of what is sent to it."""
 
 
+class TooSlow(ConnectionAbortedError):
+    """The peer was silent, or dripped, for longer than it may."""
+
+
+class BeyondBounds(ConnectionAbortedError):
+    """The peer claims more than it may."""
+
+
 class BoundedConnection:
-    """What pynetdicom uses of a socket, within bounds; one past them ends the connection."""
+    """A socket within bounds, with what pynetdicom uses of one; a peer past them loses the connection."""
 
     def __init__(
         self, connection: socket.socket, bounds: Bounds, *, monotonic: Callable[[], float] = time.monotonic
@@ -71,6 +90,82 @@ class BoundedConnection:
         """Take note that a whole message has arrived."""
         self._message = 0
 
+    @property
+    def bounds(self) -> Bounds:
+        """What it may cost."""
+        return self._bounds
+
+    def read_pdu(self) -> tuple[int, bytes]:
+        """Read one whole PDU, no byte more: its type and its content; (0, b"") where the connection ends before.
+
+        Raises
+        ------
+        TooSlow, BeyondBounds
+            The peer does not keep within the bounds.
+        OSError
+            The connection broke.
+        """
+        header = self._exactly(_HEADER.size)
+        if len(header) < _HEADER.size:
+            return 0, b""
+        kind, length = _HEADER.unpack(header)
+        content = self._exactly(length)
+        return (kind, content) if len(content) == length else (0, b"")
+
+    def _exactly(self, count: int) -> bytes:
+        taken = bytearray()
+        while len(taken) < count and (chunk := self.recv(count - len(taken))):
+            taken += chunk
+        return bytes(taken)
+
+    def replay(self, pdu: bytes) -> None:
+        """Have the next reader read these bytes first: a PDU that was looked at and is not for us."""
+        self._read = memoryview(pdu)
+
+    def stream(self) -> None:
+        """From now on it is read by `receive_into` alone."""
+        silence_s = min(_LOOK_EVERY_S, max(0.05, self._bounds.pdu_within_s / 10))
+        if isinstance(self._socket, ssl.SSLSocket):
+            self._socket.settimeout(silence_s)
+        else:
+            self._socket.settimeout(None)
+            bound_waiting(self._socket, receive_s=silence_s, send_s=self._bounds.send_within_s)
+
+    def receive_into(self, view: memoryview) -> int:
+        """Receive what there is, at least a byte; 0: the peer ended the connection.
+
+        Raises
+        ------
+        TimeoutError, BlockingIOError
+            Nothing came for a while: time to look at the clock.
+        OSError
+            The connection broke.
+        """
+        count = self._socket.recv_into(view)
+        self.received += count
+        acknowledge_at_once(self._socket)
+        return count
+
+    def send_all(self, content: bytes) -> None:
+        """Send in one write.
+
+        Raises
+        ------
+        OSError
+            The connection broke, or the peer takes nothing.
+        """
+        self._socket.sendall(content)
+
+    def pass_over(self, within_s: float) -> bool:
+        """Drop what comes; False: the connection ended, or the time is over."""
+        if within_s <= 0:
+            return False
+        try:
+            self._socket.settimeout(within_s)
+            return bool(self._socket.recv(_READ_SIZE))
+        except OSError:
+            return False
+
     def recv(self, size: int) -> bytes:
         """Read up to `size` bytes, never beyond the end of a PDU.
 
@@ -95,12 +190,12 @@ class BoundedConnection:
     def _receive(self, size: int) -> bytes:
         left_s = (self._deadline or 0.0) - self._monotonic()
         if left_s <= 0:
-            raise self._break("a PDU took too long")
+            raise self.end_with("a PDU took too long", TooSlow)
         self._socket.settimeout(left_s)
         try:
             chunk = self._socket.recv(size)
         except TimeoutError:
-            raise self._break("a PDU took too long") from None
+            raise self.end_with("a PDU took too long", TooSlow) from None
         self.received += len(chunk)
         if not chunk:
             return chunk
@@ -118,21 +213,35 @@ class BoundedConnection:
         return chunk
 
     def _begin_pdu(self, pdu_type: int, length: int) -> None:
+        self.check_length(pdu_type, length)
+        if pdu_type == _P_DATA_TF:
+            self._message += length
+        if self._message > min(self._bounds.maximum_in_memory, self._bounds.maximum_message):
+            raise self.end_with("a message is larger than may be held in memory")
+        self._body_left = length
+
+    def check_length(self, pdu_type: int, length: int) -> None:
+        """Judge the length that a PDU claims, before any of it is read.
+
+        Raises
+        ------
+        BeyondBounds
+            It is longer than agreed, or than any of its type; or the association has brought its share.
+        """
         longest = _LONGEST_OTHER
         if pdu_type == _P_DATA_TF:
             longest = self._bounds.maximum_pdu_size + _MARGIN
-            self._message += length
         elif pdu_type in _ASSOCIATE:
             longest = _LONGEST_ASSOCIATE
         if length > longest:
-            raise self._break("a PDU claims to be longer than agreed")
-        if self._message > self._bounds.maximum_message:
-            raise self._break("an instance is larger than dimse.maximum_instance_mb")
-        self._body_left = length
+            raise self.end_with("a PDU claims to be longer than agreed")
+        if self.received + length > self._bounds.maximum_association:
+            raise self.end_with("an association brings more than dimse.maximum_association_gb")
 
-    def _break(self, rule: str) -> OSError:
+    def end_with(self, rule: str, kind: type[ConnectionAbortedError] = BeyondBounds) -> ConnectionAbortedError:
+        """Give the error that ends the connection for a rule that its peer broke."""
         self.broken_rule = rule
-        return ConnectionAbortedError(rule)
+        return kind(rule)
 
     def send(self, data: bytes) -> int:
         """Send some of `data`; give how much was taken."""
@@ -140,7 +249,9 @@ class BoundedConnection:
         return self._socket.send(data)
 
     def fileno(self) -> int:
-        """Give the descriptor, for `select`."""
+        """Give the descriptor, for `select`: one that is always readable where bytes were read and not yet given."""
+        if self._read or (isinstance(self._socket, ssl.SSLSocket) and not self.closed and self._socket.pending()):
+            return _readable()
         return self._socket.fileno()
 
     def shutdown(self, how: int) -> None:
@@ -150,7 +261,24 @@ class BoundedConnection:
         except OSError:
             return
 
+    def stop_receiving(self) -> None:
+        """Let whoever reads find the end of the connection."""
+        self.shutdown(socket.SHUT_RD)
+
+    def stop_sending(self) -> None:
+        """Let the peer find the end of the connection once it read what was sent."""
+        self.shutdown(socket.SHUT_WR)
+
+    def shutdown_both(self) -> None:
+        """End both directions: whoever reads hears of it."""
+        self.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Let the descriptor go."""
         self.closed = True
         self._socket.close()
+
+
+@functools.cache
+def _readable() -> int:
+    return always_readable()

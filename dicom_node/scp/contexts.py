@@ -122,6 +122,11 @@ def service_of(abstract_syntax: str) -> Service | None:
     return "store" if "Storage" in uid.name and "Storage Commitment" not in uid.name else None
 
 
+def preferred_syntax(offered: Iterable[str]) -> str | None:
+    """Pick the transfer syntax of a context among those offered; None: we take none of them."""
+    return min((syntax for syntax in offered if syntax in _RANK), key=_RANK.__getitem__, default=None)
+
+
 def supported_contexts(
     requested: Iterable[PresentationContext],
     accept: Collection[Service],

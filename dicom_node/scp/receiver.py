@@ -22,13 +22,14 @@ from configs.peers import Peer
 from configs.settings import DimseSettings
 from dicom_node.network import application_entity
 from dicom_node.rejections import TEMPORARY_CONGESTION, Rejection
-from dicom_node.scp.admission import Caller, Refused, admit
+from dicom_node.scp.admission import Refused
 from dicom_node.scp.connection import BoundedConnection, Bounds
 from dicom_node.scp.contexts import service_of, storage_outside_dictionary, supported_contexts
-from dicom_node.scp.hosts import HostNames, address_of
+from dicom_node.scp.front import Front, Gate, log_end
+from dicom_node.scp.hosts import HostNames
 from dicom_node.scp.pace import Pace
 from dicom_node.scp.register import OpenAssociation, Register
-from dicom_node.scp.server import BoundedServer, listen
+from dicom_node.scp.server import BoundedServer, Reception, listen
 from dicom_node.scp.services import ScpParts, ScpService
 from dicom_node.scp.status import INVALID_SOP_INSTANCE, SUCCESS
 from dicom_node.scp.store import StoreParts, handle_store
@@ -37,7 +38,9 @@ from storage.intake import Intake, utc_now
 
 log = logging.getLogger(__name__)
 
-_MEGABYTE = 1_000_000
+_MEGABYTE, _GIGABYTE = 10**6, 10**9
+#: Bytes of one message on an association that pynetdicom serves: it holds messages in memory.
+_MOST_IN_MEMORY = 1 << 30
 #: C-STORE requests that may wait for their answers; peers that were promised one at a time send one at a time.
 _MOST_STORES_WAITING = 8
 #: Seconds between looks at whether to stop listening.
@@ -60,12 +63,13 @@ class Receiver:
     ) -> None:
         self._settings = settings
         self._peers = peers
-        self._own_titles = (settings.ae_title, *settings.also_answers_to)
-        self._names = names or HostNames()
         receiver = f"{socket.gethostname()[:20]}-{settings.port}"
         self._register = Register(associations, receiver=receiver, clock=clock)
         self._stopping = threading.Event()
+        own_titles = (settings.ae_title, *settings.also_answers_to)
+        self._gate = Gate(peers, own_titles, names or HostNames(), self._register)
         self._store_parts = StoreParts(intake, self._register, peers, Pace(), self._stopping)
+        self._front = Front(settings, self._gate, self._store_parts, hand_over=self._hand_over)
         parts = ScpParts(settings, self._register, peers, self._stopping)
         self._services = [handler for service in services for handler in service(parts)]
         self._server: BoundedServer | None = None
@@ -97,20 +101,30 @@ class Receiver:
             self._settings.host,
             self._settings.port,
             evt_handlers=self._handlers(),
-            bounds=Bounds(
-                maximum_pdu_size=self._settings.maximum_pdu_size,
-                maximum_message=int(self._settings.maximum_instance_mb * _MEGABYTE),
-                first_pdu_within_s=self._settings.answer_within_s,
-                pdu_within_s=self._settings.idle_after_s,
-                send_within_s=self._settings.answer_within_s,
-            ),
-            maximum_connections=self._maximum_connections,
+            reception=Reception(self._bounds(), self._maximum_connections, meet=self._front.meet),
         )
         self._register.start()
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL_S,), name="dimse-server", daemon=True
         )
         self._thread.start()
+
+    def _bounds(self) -> Bounds:
+        settings = self._settings
+        return Bounds(
+            maximum_pdu_size=settings.maximum_pdu_size,
+            maximum_message=int(settings.maximum_instance_mb * _MEGABYTE),
+            maximum_in_memory=_MOST_IN_MEMORY,
+            maximum_association=int(settings.maximum_association_gb * _GIGABYTE),
+            first_pdu_within_s=settings.answer_within_s,
+            pdu_within_s=settings.idle_after_s,
+            send_within_s=settings.answer_within_s,
+        )
+
+    def _hand_over(self, connection: BoundedConnection, address: tuple[str, int]) -> None:
+        if self._server is None:
+            raise RuntimeError("a connection came in before the receiver was started")
+        self._server.hand_over(connection, address)
 
     @property
     def _maximum_connections(self) -> int:
@@ -126,8 +140,7 @@ class Receiver:
         deadline = time.monotonic() + within_s
         entries = self._register.all()
         for entry in entries:
-            if entry.busy.acquire(timeout=max(0.0, deadline - time.monotonic())):
-                entry.busy.release()
+            entry.busy.wait(deadline - time.monotonic())
             entry.association.abort(block=False)
         for entry in entries:
             entry.association.join(max(0.1, deadline - time.monotonic()))
@@ -145,7 +158,6 @@ class Receiver:
             (evt.EVT_RELEASED, self._on_released),
             (evt.EVT_ABORTED, self._on_aborted),
             (evt.EVT_REJECTED, self._on_aborted),
-            (evt.EVT_CONN_CLOSE, self._on_connection_closed),
             *self._services,
         ]
 
@@ -164,28 +176,22 @@ class Receiver:
 
     def _take_in(self, association: Association) -> Refused | None:
         request = cast(A_ASSOCIATE, association.requestor.primitive)
-        host = association.requestor.address
-        address = address_of(host)
-        caller = Caller(
-            calling_ae_title=str(request.calling_ae_title).strip(" "),
-            called_ae_title=str(request.called_ae_title).strip(" "),
-            host=str(address) if address is not None else host,
+        verdict = self._gate.judge(
+            str(request.calling_ae_title).strip(" "),
+            str(request.called_ae_title).strip(" "),
+            association.requestor.address,
         )
-        peers = dict(self._peers)  # one state of the list for one decision
-        verdict = admit(caller, peers, self._own_titles, self._names)
         if isinstance(verdict, Refused):
-            self._register.refuse(caller, verdict.why)
             return verdict
-        peer = peers[verdict.peer]
-        requested = request.presentation_context_definition_list
+        caller, name, peer = verdict
         wishes = association.requestor.role_selection
         roles = {str(uid): (bool(item.scu_role), bool(item.scp_role)) for uid, item in wishes.items()}
-        contexts = supported_contexts(requested, peer.accept, roles)
+        contexts = supported_contexts(request.presentation_context_definition_list, peer.accept, roles)
         entry = self._register.enter(
             association,
             _connection_of(association),
             caller,
-            peer_name=verdict.peer,
+            peer_name=name,
             peer=peer,
             services={service_of(str(context.abstract_syntax)) or "" for context in contexts},
             maximum=self._settings.maximum_associations,
@@ -236,23 +242,8 @@ class Receiver:
         entry = self._register.of(event.assoc)
         if entry is None or self._register.leave(event.assoc, entry.end) is None:
             return
-        facts = {
-            "action": f"association_{entry.end}",
-            **entry.facts,
-            "unfinished_instance": entry.connection.in_message,
-        }
-        if entry.connection.broken_rule:
-            facts["why"] = entry.connection.broken_rule
-        log.warning("association ended without a release", extra=facts)
-
-    def _on_connection_closed(self, event: Event) -> None:
-        """Say that a connection never came to an association request; health probes do that and are no news."""
-        if event.assoc.requestor.primitive is not None:
-            return
-        log.debug(
-            "connection closed before any association",
-            extra={"action": "no_association", "host": event.assoc.requestor.address},
-        )
+        entry.unfinished_instance = entry.connection.in_message
+        log_end(entry)
 
 
 def _connection_of(association: Association) -> BoundedConnection:

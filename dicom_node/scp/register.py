@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
-
-from pynetdicom.association import Association
+from typing import Protocol
 
 from configs.peers import Peer
 from dicom_node.network import printable_ae_title
@@ -30,11 +29,49 @@ _REFRESH_S = 0.5
 _MOST_REFUSED = 100
 
 
+class Ongoing(Protocol):
+    """An association of ours or of pynetdicom's, as far as others may act on it."""
+
+    def is_alive(self) -> bool:
+        """Tell whether its thread still runs."""
+        ...
+
+    def abort(self, *, block: bool = True) -> None:
+        """End it at once; without `block`, in its own time."""
+        ...
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for its thread."""
+        ...
+
+
+class Busy:
+    """Counts what is under way; whoever wants to end it can wait for none."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def wait(self, within_s: float) -> bool:
+        """Wait until nothing is under way; False: something still is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._count, max(0.0, within_s))
+
+
 @dataclass
 class OpenAssociation:
     """One association while it is open."""
 
-    association: Association
+    association: Ongoing
     connection: BoundedConnection
     origin: Origin
     recorded: bool
@@ -43,8 +80,10 @@ class OpenAssociation:
     """What its end will be called, unless it is released: aborted or lost."""
     stores_waiting: int = 0
     """C-STORE requests received and not answered."""
-    busy: threading.Lock = field(default_factory=threading.Lock)
-    """Held while an instance is being kept."""
+    busy: Busy = field(default_factory=Busy)
+    """Entered while an instance is being kept."""
+    unfinished_instance: bool = False
+    """It ended within a message."""
     traffic_seen: int = 0
     """Bytes received at the last refresh."""
 
@@ -71,7 +110,7 @@ class Register:
         self._rows = rows
         self._receiver = receiver
         self._clock = clock
-        self._open: dict[Association, OpenAssociation] = {}
+        self._open: dict[Ongoing, OpenAssociation] = {}
         self._unclosed: list[tuple[str, AssociationEnd, datetime]] = []
         self._refused: dict[tuple[str, str, str], tuple[str, datetime]] = {}
         self._lock = threading.Lock()
@@ -99,7 +138,7 @@ class Register:
             self._thread.join()
         self.refresh()
 
-    def of(self, association: Association) -> OpenAssociation | None:
+    def of(self, association: Ongoing) -> OpenAssociation | None:
         """Give what is known of an association that is open."""
         with self._lock:
             return self._open.get(association)
@@ -111,7 +150,7 @@ class Register:
 
     def enter(
         self,
-        association: Association,
+        association: Ongoing,
         connection: BoundedConnection,
         caller: Caller,
         *,
@@ -149,13 +188,22 @@ class Register:
         self._wake.set()
         return entry
 
-    def leave(self, association: Association, end: AssociationEnd) -> OpenAssociation | None:
+    def leave(self, association: Ongoing, end: AssociationEnd) -> OpenAssociation | None:
         """Take note of an association's end; None: it was noted before."""
-        with self._lock:
-            entry = self._open.pop(association, None)
-        if entry is not None and entry.recorded:
-            self._close_row(entry.association_id, end, self._clock())
+        entry = self.make_room(association)
+        if entry is not None:
+            self.record_end(entry, end)
         return entry
+
+    def make_room(self, association: Ongoing) -> OpenAssociation | None:
+        """Count an association no longer, before its peer is told and may ask for another; None: it was not counted."""
+        with self._lock:
+            return self._open.pop(association, None)
+
+    def record_end(self, entry: OpenAssociation, end: AssociationEnd) -> None:
+        """Tell storage how an association ended that is counted no longer."""
+        if entry.recorded:
+            self._close_row(entry.association_id, end, self._clock())
 
     def refuse(self, caller: Caller, why: str) -> None:
         """Remember a caller that got no association; storage is told soon, so that a flood of them costs little."""

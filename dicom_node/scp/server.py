@@ -1,4 +1,4 @@
-"""The listening socket: hands bounded connections to pynetdicom, and not more of them than the node can bear."""
+"""The listening socket: each connection gets bounds and a thread of its own, and not more than the node can bear."""
 
 from __future__ import annotations
 
@@ -6,28 +6,47 @@ import errno
 import logging
 import socket
 import socketserver
-import sys
+import threading
 import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 from pynetdicom import AE, build_context
 from pynetdicom.transport import AssociationServer
 
 from configs.errors import ConfigError
+from dicom_node.platform import share_port
 from dicom_node.scp.connection import BoundedConnection, Bounds
 from dicom_node.scp.contexts import VERIFICATION
 
 log = logging.getLogger(__name__)
 
 
+Meet = Callable[[BoundedConnection, tuple[str, int]], None]
+
+
+@dataclass(frozen=True)
+class Reception:
+    """How connections are received."""
+
+    bounds: Bounds
+    maximum_connections: int
+    meet: Meet
+    """Serves a connection in its own thread, to its end or until it is handed over."""
+    secure: Callable[[socket.socket], socket.socket] | None = None
+    """Makes a connection secure, in its own thread."""
+    share_port: bool = False
+    """Several processes listen on the port."""
+
+
 class BoundedServer(AssociationServer):
-    """Accepts connections; each becomes an association with a thread of its own."""
+    """Accepts connections, and gives each a thread of its own before a byte of it is read."""
 
     request_queue_size = 128
 
-    def __init__(self, *arguments: Any, bounds: Bounds, maximum_connections: int, **settings: Any) -> None:
-        self._bounds = bounds
-        self._maximum_connections = maximum_connections
+    def __init__(self, *arguments: Any, reception: Reception, **settings: Any) -> None:
+        self._reception = reception
         self._connections: weakref.WeakSet[BoundedConnection] = weakref.WeakSet()
         super().__init__(*arguments, **settings)
 
@@ -38,23 +57,43 @@ class BoundedServer(AssociationServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 (socketserver's signature)
         """Drop connections beyond the limit: whoever opens many and asks for nothing holds up nobody else."""
-        if sum(not each.closed for each in self._connections) < self._maximum_connections:
+        if sum(not each.closed for each in self._connections) < self._reception.maximum_connections:
             return True
         log.warning("connection dropped: too many are open", extra={"action": "dropped", "host": client_address[0]})
         return False
 
+    def server_bind(self) -> None:
+        """Bind the port, alone or beside other processes of this node."""
+        if self._reception.share_port:
+            share_port(cast(socket.socket, self.socket))
+        super().server_bind()
+
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """Begin an association on a new connection."""
-        connection = BoundedConnection(request, self._bounds)
-        self._connections.add(connection)
+        """Give a new connection its thread."""
+        threading.Thread(
+            target=self._receive, args=(request, client_address), name="dimse-connection", daemon=True
+        ).start()
+
+    def _receive(self, request: socket.socket, client_address: Any) -> None:
+        try:
+            request.settimeout(self._reception.bounds.first_pdu_within_s)
+            secured = self._reception.secure(request) if self._reception.secure is not None else request
+            connection = BoundedConnection(secured, self._reception.bounds)
+            self._connections.add(connection)
+            self._reception.meet(connection, client_address)
+        except OSError:
+            log.info("connection broke at its start", extra={"action": "dropped", "host": client_address[0]})
+            self.shutdown_request(request)
+        except Exception:
+            log.exception("connection failed: our fault", extra={"action": "dropped", "host": client_address[0]})
+            self.shutdown_request(request)
+
+    def hand_over(self, connection: BoundedConnection, client_address: tuple[str, int]) -> None:
+        """Let pynetdicom have a connection: it makes an association of it, with threads of its own."""
         super().finish_request(cast(socket.socket, connection), client_address)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 (socketserver's signature)
-        """Log what went wrong with one connection; the others go on."""
-        if isinstance(sys.exception(), OSError):
-            log.info("connection broke at its start", extra={"action": "dropped", "host": client_address[0]})
-        else:
-            log.exception("connection failed: our fault", extra={"action": "dropped", "host": client_address[0]})
+    def service_actions(self) -> None:
+        """Leave collecting garbage to the interpreter."""
 
     def shutdown(self) -> None:
         """Stop listening; associations go on."""

@@ -11,6 +11,14 @@ SUCCESS = 0x0000
 PROCESSING_FAILURE = 0x0110
 #: The UID itself is none, or there is none. Source: PS3.7 C.5.11 (Invalid SOP Instance).
 INVALID_SOP_INSTANCE = 0x0117
+#: The context was not negotiated for this. Source: PS3.7 Annex C (SOP Class not supported).
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+#: A request with this Message ID waits for its answer. Source: PS3.7 Annex C (Duplicate invocation).
+DUPLICATE_INVOCATION = 0x0210
+#: Source: PS3.7 Annex C (Unrecognized operation).
+UNRECOGNIZED_OPERATION = 0x0211
+#: The request lacks the data set that it needs. Source: PS3.7 Annex C (Mistyped argument).
+MISTYPED_ARGUMENT = 0x0212
 #: Source: PS3.4 B.2.3 (Refused: Out of Resources; the sender may try again).
 OUT_OF_RESOURCES = 0xA700
 

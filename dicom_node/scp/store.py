@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
-from pynetdicom.presentation import PresentationContextTuple
 
 from configs.errors import NodeError
 from configs.peers import Peer
+from dicom_node.scp.contexts import service_of
 from dicom_node.scp.pace import Pace
 from dicom_node.scp.register import OpenAssociation, Register
-from dicom_node.scp.status import INVALID_SOP_INSTANCE, OUT_OF_RESOURCES, PROCESSING_FAILURE, SUCCESS, status_for
+from dicom_node.scp.status import (
+    INVALID_SOP_INSTANCE,
+    OUT_OF_RESOURCES,
+    PROCESSING_FAILURE,
+    SOP_CLASS_NOT_SUPPORTED,
+    SUCCESS,
+    status_for,
+)
 from storage.errors import SopClassMismatch
-from storage.intake import Intake
+from storage.intake import Incoming, Intake
 
 log = logging.getLogger(__name__)
 
@@ -39,60 +47,111 @@ class StoreParts:
     stopping: threading.Event
 
 
+@dataclass(frozen=True)
+class Named:
+    """What a C-STORE request and its presentation context say of the instance."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    abstract_syntax: str
+    transfer_syntax_uid: str
+
+
 def is_uid(text: str | None) -> bool:
     """Tell whether a text can name an instance."""
     return text is not None and len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
-def named_by(request: C_STORE, context: PresentationContextTuple) -> tuple[str, str, str]:
-    """Give SOP Class, SOP Instance and transfer syntax of the instance that a C-STORE brings.
+class Reception:
+    """The data set of one C-STORE on its way in. What fails is told when all of it was read, by its Status."""
 
-    Raises
-    ------
-    SopClassMismatch
-        The request names another SOP Class than its presentation context.
-    """
-    if request.AffectedSOPClassUID != context.abstract_syntax:
-        raise SopClassMismatch("the request names another SOP Class than its presentation context")
-    return str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID), str(context.transfer_syntax)
+    def __init__(self, parts: StoreParts, here: OpenAssociation, named: Named) -> None:
+        self._here = here
+        self._named = named
+        self._stack = contextlib.ExitStack()
+        self._instance: Incoming | None = None
+        self._status = SUCCESS
+        with self._judged():
+            self._instance = self._begin(parts)
+
+    def _begin(self, parts: StoreParts) -> Incoming | None:
+        named = self._named
+        if service_of(named.abstract_syntax) != "store":
+            self._status = SOP_CLASS_NOT_SUPPORTED
+        elif not is_uid(named.sop_instance_uid) or not named.sop_class_uid:
+            self._status = INVALID_SOP_INSTANCE
+        elif parts.stopping.is_set():
+            self._status = OUT_OF_RESOURCES
+        if self._status != SUCCESS:
+            facts = {"action": "store_failed", **self._here.facts, "status": f"0x{self._status:04X}"}
+            log.warning("instance not kept: refused before it came", extra=facts)
+            return None
+        if named.sop_class_uid != named.abstract_syntax:
+            raise SopClassMismatch("the request names another SOP Class than its presentation context")
+        _wait_for_turn(self._here, parts)
+        return self._stack.enter_context(
+            parts.intake.open(self._here.origin, named.sop_class_uid, named.sop_instance_uid, named.transfer_syntax_uid)
+        )
+
+    def write(self, view: bytes | bytearray | memoryview) -> None:
+        """Take bytes of the data set; after a failure they are dropped."""
+        if self._instance is not None:
+            with self._judged():
+                self._instance.write(view)
+
+    def keep(self) -> int:
+        """Make the instance durable; give the Status.
+
+        Success is a promise that the instance survives a power cut, so it is given
+        only when the file is on disk and its row is committed.
+
+        Source: PS3.4 B.2.3 (Status), PS3.7 9.1.1 (C-STORE).
+        """
+        if self._instance is not None:
+            with self._here.busy, self._judged():
+                self._instance.keep()
+        self.forget()
+        return self._status
+
+    def forget(self) -> None:
+        """Let go of what was not kept."""
+        self._instance = None
+        self._stack.close()
+
+    @contextlib.contextmanager
+    def _judged(self) -> Iterator[None]:
+        """Turn what fails into the Status."""
+        try:
+            yield
+        except NodeError as error:
+            facts = {**self._here.facts, "error": error.code, "sop_instance_uid": self._named.sop_instance_uid}
+            log.warning("instance not kept", extra={"action": "store_failed", **facts})
+            self._status = status_for(error)
+            self.forget()
+        except Exception:
+            log.exception("instance not kept: our fault", extra={"action": "store_failed", **self._here.facts})
+            self._status = PROCESSING_FAILURE
+            self.forget()
 
 
 def handle_store(event: Event, parts: StoreParts) -> int:
-    """Answer one C-STORE: keep the instance, then say so.
-
-    Success is a promise that the instance survives a power cut, so it is given
-    only when the file is on disk and its row is committed.
-
-    Source: PS3.4 B.2.3 (Status), PS3.7 9.1.1 (C-STORE).
-    """
+    """Answer one C-STORE of an association that pynetdicom serves."""
     here = parts.register.of(event.assoc)
     if here is None:  # the association ended while the request was waiting
         return PROCESSING_FAILURE
     try:
-        with here.busy:
-            return OUT_OF_RESOURCES if parts.stopping.is_set() else _keep(event, here, parts)
-    except Exception:
-        log.exception("instance not kept: our fault", extra={"action": "store_failed", **here.facts})
-        return PROCESSING_FAILURE
+        request = cast(C_STORE, event.request)
+        named = Named(
+            str(request.AffectedSOPClassUID or ""),
+            str(request.AffectedSOPInstanceUID or ""),
+            str(event.context.abstract_syntax),
+            str(event.context.transfer_syntax),
+        )
+        reception = Reception(parts, here, named)
+        reception.write(event.encoded_dataset(include_meta=False))
+        return reception.keep()
     finally:
         here.stores_waiting -= 1
-
-
-def _keep(event: Event, here: OpenAssociation, parts: StoreParts) -> int:
-    request = cast(C_STORE, event.request)
-    if not is_uid(request.AffectedSOPInstanceUID):
-        log.warning("instance not kept: its UID is none", extra={"action": "store_failed", **here.facts})
-        return INVALID_SOP_INSTANCE
-    _wait_for_turn(here, parts)
-    try:
-        with parts.intake.open(here.origin, *named_by(request, event.context)) as instance:
-            instance.write(event.encoded_dataset(include_meta=False))
-            instance.keep()
-    except NodeError as error:
-        facts = {**here.facts, "error": error.code, "sop_instance_uid": str(request.AffectedSOPInstanceUID)}
-        log.warning("instance not kept", extra={"action": "store_failed", **facts})
-        return status_for(error)
-    return SUCCESS
 
 
 def _wait_for_turn(here: OpenAssociation, parts: StoreParts) -> None:

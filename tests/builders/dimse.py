@@ -61,15 +61,27 @@ class RememberingDoor:
 
     kept: list[Arrived] = field(default_factory=list)
     failure: Exception | None = None
+    """Of keeping."""
+    write_failure: Exception | None = None
+    open_failure: Exception | None = None
+    left: int = 0
+    """Instances whose context was left, kept or not."""
     hold: threading.Event | None = None
     """Where set: keeping waits for it."""
     entered: threading.Event = field(default_factory=threading.Event)
+    entries: int = 0
+    """Instances that were to be kept."""
 
     @contextlib.contextmanager
     def open(
         self, origin: Origin, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
     ) -> Iterator[_RememberedInstance]:
-        yield _RememberedInstance(self, Arrived(origin, sop_class_uid, sop_instance_uid, transfer_syntax_uid))
+        if self.open_failure is not None:
+            raise self.open_failure
+        try:
+            yield _RememberedInstance(self, Arrived(origin, sop_class_uid, sop_instance_uid, transfer_syntax_uid))
+        finally:
+            self.left += 1
 
 
 @dataclass
@@ -78,9 +90,12 @@ class _RememberedInstance:
     arrived: Arrived
 
     def write(self, view: bytes | memoryview) -> None:
+        if self.door.write_failure is not None:
+            raise self.door.write_failure
         self.arrived.data_set += bytes(view)
 
     def keep(self) -> Kept:
+        self.door.entries += 1
         self.door.entered.set()
         if self.door.hold is not None:
             self.door.hold.wait(10)
@@ -193,40 +208,71 @@ def raw_connection(port: int) -> Iterator[socket.socket]:
         yield connection
 
 
-def associate_rq(*, calling: str = "CT1", called: str = "DICOMNODE", abstract_syntax: str = CT_IMAGE_STORAGE) -> bytes:
-    """Encode an A-ASSOCIATE-RQ that asks for one context (ID 1, Explicit VR Little Endian)."""
+def item(kind: int, content: bytes) -> bytes:
+    """Encode an item of an association PDU."""
+    return struct.pack(">BxH", kind, len(content)) + content
 
-    def item(kind: int, content: bytes) -> bytes:
-        return struct.pack(">BxH", kind, len(content)) + content
 
-    context = b"\x01\0\0\0" + item(0x30, abstract_syntax.encode()) + item(0x40, EXPLICIT.encode())
-    user = item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3.4")
-    body = struct.pack(">HH", 1, 0) + called.encode().ljust(16) + calling.encode().ljust(16) + bytes(32)
-    body += item(0x10, b"1.2.840.10008.3.1.1.1") + item(0x20, context) + item(0x50, user)
+def associate_rq(
+    *,
+    calling: str = "CT1",
+    called: str = "DICOMNODE",
+    abstract_syntax: str = CT_IMAGE_STORAGE,
+    contexts: Mapping[int, tuple[str, list[str]]] | None = None,
+    version: int = 1,
+    application_context: bytes = b"1.2.840.10008.3.1.1.1",
+    maximum_length: int = 16384,
+    more: bytes = b"",
+) -> bytes:
+    """Encode an A-ASSOCIATE-RQ; unless told otherwise for one context (ID 1, Explicit VR Little Endian).
+
+    `more`: further user information items.
+    """
+    body = struct.pack(">HH", version, 0) + called.encode().ljust(16) + calling.encode().ljust(16) + bytes(32)
+    body += item(0x10, application_context)
+    for context_id, (syntax, offered) in (contexts or {1: (abstract_syntax, [EXPLICIT])}).items():
+        names = item(0x30, syntax.encode()) + b"".join(item(0x40, each.encode()) for each in offered)
+        body += item(0x20, bytes((context_id, 0, 0, 0)) + names)
+    body += item(0x50, item(0x51, struct.pack(">L", maximum_length)) + item(0x52, b"1.2.3.4") + more)
     return struct.pack(">BxL", 0x01, len(body)) + body
+
+
+def pdv(content: bytes, *, command: bool, last: bool, context_id: int = 1) -> bytes:
+    """Encode one PDV."""
+    return struct.pack(">LBB", len(content) + 2, context_id, (1 if command else 0) | (2 if last else 0)) + content
+
+
+def p_data_of(*pdvs: bytes) -> bytes:
+    """Encode a P-DATA-TF of several PDVs."""
+    content = b"".join(pdvs)
+    return struct.pack(">BxL", 0x04, len(content)) + content
 
 
 def p_data(content: bytes, *, command: bool, last: bool, context_id: int = 1) -> bytes:
     """Encode a P-DATA-TF with one PDV."""
-    pdv = struct.pack(">LBB", len(content) + 2, context_id, (1 if command else 0) | (2 if last else 0)) + content
-    return struct.pack(">BxL", 0x04, len(pdv)) + pdv
+    return p_data_of(pdv(content, command=command, last=last, context_id=context_id))
 
 
-def store_rq(*, sop_class_uid: str = CT_IMAGE_STORAGE, sop_instance_uid: str | None = "1.2.3") -> bytes:
+def command_set(*, field: int, **elements: int | str) -> bytes:
+    """Encode a command set: `field`, and elements by number such as `e0110=7`; numbers as US, texts as UI."""
+    values = {0x0100: struct.pack("<H", field)}
+    for name, value in elements.items():
+        coded = struct.pack("<H", value) if isinstance(value, int) else value.encode() + b"\0" * (len(value) % 2)
+        values[int(name[1:], 16)] = coded
+    command = b"".join(struct.pack("<HHL", 0, each, len(values[each])) + values[each] for each in sorted(values))
+    return struct.pack("<HHLL", 0, 0, 4, len(command)) + command
+
+
+def store_rq(
+    *,
+    sop_class_uid: str = CT_IMAGE_STORAGE,
+    sop_instance_uid: str | None = "1.2.3",
+    message_id: int = 7,
+    data_set: bool = True,
+) -> bytes:
     """Encode the command set of a C-STORE-RQ."""
-
-    def element(number: int, value: bytes) -> bytes:
-        return struct.pack("<HHL", 0, number, len(value)) + value
-
-    def uid(text: str) -> bytes:
-        return text.encode() + b"\0" * (len(text) % 2)
-
-    command = element(0x0002, uid(sop_class_uid)) + element(0x0100, struct.pack("<H", 0x0001))
-    command += element(0x0110, struct.pack("<H", 7)) + element(0x0700, struct.pack("<H", 0))
-    command += element(0x0800, struct.pack("<H", 1))
-    if sop_instance_uid is not None:
-        command += element(0x1000, uid(sop_instance_uid))
-    return element(0x0000, struct.pack("<L", len(command))) + command
+    names = {"e0002": sop_class_uid} | ({"e1000": sop_instance_uid} if sop_instance_uid is not None else {})
+    return command_set(field=0x0001, e0110=message_id, e0700=0, e0800=1 if data_set else 0x0101, **names)
 
 
 def read_pdu(connection: socket.socket) -> tuple[int, bytes]:

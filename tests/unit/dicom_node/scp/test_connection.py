@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import select
 import socket
 import struct
 from typing import Any, cast
@@ -9,7 +10,13 @@ import pytest
 from dicom_node.scp.connection import BoundedConnection, Bounds
 
 BOUNDS = Bounds(
-    maximum_pdu_size=16384, maximum_message=50_000, first_pdu_within_s=30, pdu_within_s=600, send_within_s=30
+    maximum_pdu_size=16384,
+    maximum_message=100_000,
+    maximum_in_memory=50_000,
+    maximum_association=1_000_000,
+    first_pdu_within_s=30,
+    pdu_within_s=600,
+    send_within_s=30,
 )
 
 
@@ -101,7 +108,7 @@ def test_a_message_that_grows_too_large_ends_the_connection() -> None:
         read(connection, 6)
         read(connection, 16_000)
     assert connection.in_message
-    with pytest.raises(OSError, match="maximum_instance_mb"):
+    with pytest.raises(OSError, match="held in memory"):
         read(connection, 6)
 
 
@@ -153,3 +160,38 @@ def test_a_connection_that_broke_is_shut_down_without_an_error_and_closed() -> N
     connection.close()
     assert wire.closed
     assert connection.closed
+
+
+def test_what_was_looked_at_is_read_again_by_whoever_gets_the_connection() -> None:
+    wire = Wire(pdu(1, 200) + pdu(4, 50))
+    connection = wire.through()
+    assert connection.read_pdu() == (1, bytes(200))
+    connection.replay(pdu(1, 200))
+    assert read(connection, 6) + read(connection, 200) == pdu(1, 200)
+    assert read(connection, 6) == pdu(4, 50)[:6]
+
+
+def test_a_connection_that_ends_within_a_pdu_gave_none() -> None:
+    assert Wire(pdu(1, 200)[:100], b"").through().read_pdu() == (0, b"")
+
+
+def test_bytes_that_were_read_and_not_given_make_the_connection_readable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_connection(listening.getsockname()) as ours:
+        connection = BoundedConnection(ours, BOUNDS)
+        connection.replay(pdu(1, 8))
+        assert select.select([connection], [], [], 0)[0]
+        read(connection, 14)
+        assert not select.select([connection], [], [], 0)[0]
+
+
+def test_an_association_that_brings_more_than_its_share_is_ended() -> None:
+    connection = Wire(*(pdu(4, 16_000) for _ in range(70))).through()
+
+    def read_all() -> None:
+        for _ in range(70):
+            read(connection, 6)
+            read(connection, 16_000)
+            connection.message_ended()
+
+    with pytest.raises(OSError, match="maximum_association_gb"):
+        read_all()
