@@ -10,14 +10,19 @@ from configs.peers import Service
 from configs.settings import DimseSettings
 from dicom_node.conformance.markdown import name_of, table
 from dicom_node.rejections import (
+    APPLICATION_CONTEXT_NOT_SUPPORTED,
     CALLED_AE_TITLE_NOT_RECOGNIZED,
     CALLING_AE_TITLE_NOT_RECOGNIZED,
     LOCAL_LIMIT_EXCEEDED,
+    NO_REASON_GIVEN,
+    PROTOCOL_VERSION_NOT_SUPPORTED,
     TEMPORARY_CONGESTION,
     Rejection,
     meaning,
 )
 from dicom_node.scp.contexts import LOSSLESS, LOSSY, TRANSFER_SYNTAXES, UNCOMPRESSED
+from dicom_node.scp.negotiation import WIDEST_WINDOW
+from dicom_node.scp.receiver import MOST_IN_MEMORY
 from dicom_node.scu.association import DEFAULT_TIMEOUTS
 from dicom_node.scu.store import MOST_CONTEXTS
 
@@ -26,6 +31,9 @@ _REJECTIONS: tuple[tuple[Rejection, str], ...] = (
     (CALLED_AE_TITLE_NOT_RECOGNIZED, "the called AE title is none of the node's"),
     (LOCAL_LIMIT_EXCEEDED, "`dimse.maximum_associations` or the peer's `caps.associations` is reached"),
     (TEMPORARY_CONGESTION, "the index does not answer"),
+    (PROTOCOL_VERSION_NOT_SUPPORTED, "bit 0 of the protocol version is not set"),
+    (APPLICATION_CONTEXT_NOT_SUPPORTED, "another application context than DICOM's"),
+    (NO_REASON_GIVEN, "no presentation context is asked for"),
 )
 
 
@@ -58,6 +66,12 @@ def _policies() -> str:
         ("Maximum length of PDUs received, bytes", settings.maximum_pdu_size, "`dimse.maximum_pdu_size`"),
         ("Presentation contexts of an association, either side", MOST_CONTEXTS, "the standard's limit"),
         ("One instance received, 10^6 bytes", f"{settings.maximum_instance_mb:g}", "`dimse.maximum_instance_mb`"),
+        ("The same beside other services than storage, bytes", MOST_IN_MEMORY, "fixed"),
+        (
+            "All that one association brings, 10^9 bytes",
+            f"{settings.maximum_association_gb:g}",
+            "`dimse.maximum_association_gb`",
+        ),
         (
             "Seconds for an association request to be complete",
             f"{settings.answer_within_s:g}",
@@ -75,8 +89,14 @@ def _policies() -> str:
         + "\nWho may associate stands in `peers.yaml`: AE title, addresses, and the services that it may use"
         + f" (of {services}). Contexts of services that a peer may not use are refused. Rejections:\n\n"
         + table(("result", "source", "reason", "words", "when"), rejected)
-        + "\nOne message is answered after the other; an asynchronous operations window is not negotiated."
-        + " User identity is not negotiated.\n"
+        + "\nOn an association for storage and verification alone, an asynchronous operations window is answered with"
+        + f" up to {WIDEST_WINDOW} operations invoked by the peer, each answered as its instance becomes durable, and"
+        + " one performed; role selection with the SCU role as proposed and no SCP role; storage extended negotiation"
+        + " (PS3.4 B.3.1) with level 2, digital signature level 3, no coercion. On any other, one message is answered"
+        + " after the other. User identity is taken and not checked, without a response. A DIMSE request that an"
+        + " association for storage has no service for is answered 0x0211. What breaks the rules of PS3.8 is answered by"
+        + " A-ABORT, source 2, reason 1, 2, 5 or 6; a command set that is none, and a peer that is too slow, by source"
+        + " 0.\n"
     )
 
 

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 _MEGABYTE, _GIGABYTE = 10**6, 10**9
 #: Bytes of one message on an association that pynetdicom serves: it holds messages in memory.
-_MOST_IN_MEMORY = 1 << 30
+MOST_IN_MEMORY = 1 << 30
 #: C-STORE requests that may wait for their answers; peers that were promised one at a time send one at a time.
 _MOST_STORES_WAITING = 8
 #: Seconds between looks at whether to stop listening.
@@ -114,7 +114,7 @@ class Receiver:
         return Bounds(
             maximum_pdu_size=settings.maximum_pdu_size,
             maximum_message=int(settings.maximum_instance_mb * _MEGABYTE),
-            maximum_in_memory=_MOST_IN_MEMORY,
+            maximum_in_memory=MOST_IN_MEMORY,
             maximum_association=int(settings.maximum_association_gb * _GIGABYTE),
             first_pdu_within_s=settings.answer_within_s,
             pdu_within_s=settings.idle_after_s,

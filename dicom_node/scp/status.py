@@ -82,8 +82,14 @@ STORE_STATUSES: dict[int, str] = {
     0xC000: "Error: cannot understand; the bytes are no data set, are cut short, or lack a UID",
     INVALID_SOP_INSTANCE: "Invalid SOP Instance: its UID is missing or none",
     PROCESSING_FAILURE: "Processing failure: an error of the node",
+    SOP_CLASS_NOT_SUPPORTED: "SOP Class not supported: the presentation context is not one for storage",
+    DUPLICATE_INVOCATION: "Duplicate invocation: a request with this Message ID waits for its answer",
+    MISTYPED_ARGUMENT: "Mistyped argument: the request comes without a data set",
 }
-ECHO_STATUSES: dict[int, str] = {SUCCESS: "Success"}
+ECHO_STATUSES: dict[int, str] = {
+    SUCCESS: "Success",
+    SOP_CLASS_NOT_SUPPORTED: "SOP Class not supported: the presentation context is not one for verification",
+}
 
 
 def query_status_for(error: NodeError, *, otherwise: int) -> int:
