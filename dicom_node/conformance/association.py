@@ -94,7 +94,7 @@ def _policies() -> str:
         + " one performed; role selection with the SCU role as proposed and no SCP role; storage extended negotiation"
         + " (PS3.4 B.3.1) with level 2, digital signature level 3, no coercion. On any other, one message is answered"
         + " after the other. User identity is taken and not checked, without a response. A DIMSE request that an"
-        + " association for storage has no service for is answered 0x0211. What breaks the rules of PS3.8 is answered by"
+        + " association for storage has no service for is answered 0x0211. What breaks PS3.8 is answered by"
         + " A-ABORT, source 2, reason 1, 2, 5 or 6; a command set that is none, and a peer that is too slow, by source"
         + " 0.\n"
     )
