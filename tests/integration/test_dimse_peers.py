@@ -28,7 +28,7 @@ from tests.builders.dimse import (
 )
 
 DCMTK = Path("/usr/bin")  # not the programs of the same names that pynetdicom installs
-STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+MODALITY_WORKLIST_FIND = "1.2.840.10008.5.1.4.31"
 BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 needs_dcmtk = pytest.mark.skipif(not (DCMTK / "storescu").exists(), reason="DCMTK is not installed")
 
@@ -110,12 +110,12 @@ def test_pynetdicom_stores_as_its_context_says(syntax: str) -> None:
 
 
 def test_a_mixed_association_stores_queries_and_echoes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(contexts.SERVICE_CLASSES, STUDY_ROOT_FIND, "find")
+    monkeypatch.setitem(contexts.SERVICE_CLASSES, MODALITY_WORKLIST_FIND, "find")
 
     def nothing_found(_: ScpParts) -> list[evt.EventHandlerType]:
         return [(evt.EVT_C_FIND, lambda _event: iter(()))]
 
-    wishes = [(CT_IMAGE_STORAGE, [EXPLICIT]), (STUDY_ROOT_FIND, [IMPLICIT]), (VERIFICATION, [IMPLICIT])]
+    wishes = [(CT_IMAGE_STORAGE, [EXPLICIT]), (MODALITY_WORKLIST_FIND, [IMPLICIT]), (VERIFICATION, [IMPLICIT])]
     peers = {"workstation": a_peer(accept=["echo", "store", "find"])}
     (slice_,) = make_ct_series(1)
     encode(slice_)
@@ -127,14 +127,14 @@ def test_a_mixed_association_stores_queries_and_echoes(monkeypatch: pytest.Monke
     ):
         assert association.send_c_echo().Status == 0x0000
         assert association.send_c_store(slice_).Status == 0x0000
-        assert [status.Status for status, _ in association.send_c_find(identifier, STUDY_ROOT_FIND)] == [0x0000]
+        assert [status.Status for status, _ in association.send_c_find(identifier, MODALITY_WORKLIST_FIND)] == [0x0000]
         association.release()
         await_that(lambda: list(here.rows.ends.values()) == ["released"])
     assert [each.sop_instance_uid for each in here.door.kept] == [slice_.SOPInstanceUID]
 
 
 def test_a_query_of_a_peer_that_may_not_gets_its_context_refused() -> None:
-    wishes = [(CT_IMAGE_STORAGE, [EXPLICIT]), (STUDY_ROOT_FIND, [IMPLICIT])]
+    wishes = [(CT_IMAGE_STORAGE, [EXPLICIT]), (MODALITY_WORKLIST_FIND, [IMPLICIT])]
     with listening() as here, associated(here.port, wishes) as association:
         assert [str(each.abstract_syntax) for each in association.accepted_contexts] == [CT_IMAGE_STORAGE]
 
