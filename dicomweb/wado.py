@@ -9,11 +9,10 @@ import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from io import BytesIO
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, BinaryIO
 
-import orjson
 from fastapi import APIRouter, Depends
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -25,14 +24,13 @@ from dicomweb.qido import PREFIX, Requires
 from inference.pixels import (
     UnreadablePixels,
     Window,
-    frame_count,
     native_frame,
     render_frame,
     stored_frame,
     to_picture,
 )
 from storage.blobs import BlobStore
-from storage.dicom_json import to_json
+from storage.dicom_json import JsonEncoder, resolved
 from storage.errors import NotKept
 from storage.index import Index
 from storage.records import InstanceRecord
@@ -153,9 +151,10 @@ class _Retrieve:
     def metadata(self, request: Request, records: Sequence[InstanceRecord]) -> Response:
         """Give all attributes but bulk data, as DICOM JSON."""
         choose(_accepted(request), (DICOM_JSON, "application/json"))
-        base = f"{request.url.scheme}://{request.headers.get('host', request.url.netloc)}"
-        body = b"[" + b",".join(self._metadata_of(record, base) for record in records) + b"]"
-        return Response(body, media_type=DICOM_JSON)
+        base = f"{request.url.scheme}://{request.headers.get('host', request.url.netloc)}{PREFIX}"
+        encoder = JsonEncoder()
+        body = b"[" + b",".join(self._metadata_of(record, encoder) for record in records) + b"]"
+        return Response(resolved(body, base), media_type=DICOM_JSON)
 
     def frames(self, request: Request, record: InstanceRecord, numbers: Sequence[int]) -> Response:
         """Give frames as stored, or decoded where the caller takes plain octets only."""
@@ -210,18 +209,11 @@ class _Retrieve:
             raise NotKept("The instance has no bulk data under this tag.")
         return Response(value, media_type=OCTETS)
 
-    def _metadata_of(self, record: InstanceRecord, base: str) -> bytes:
+    def _metadata_of(self, record: InstanceRecord, encoder: JsonEncoder) -> bytes:
         with self._open(record) as file:
-            header = dcmread(file, stop_before_pixels=True)
-        path = (
-            f"{base}{PREFIX}/studies/{record.study_instance_uid}/series/{record.series_instance_uid}"
-            f"/instances/{record.sop_instance_uid}/bulkdata"
-        )
-        said: dict[str, Any] = to_json(header, lambda tag: f"{path}/{tag}")
-        if frame_count(header):
-            said["7FE00010"] = {"vr": _pixel_vr(header), "BulkDataURI": f"{path}/7FE00010"}
-        said["00083002"] = {"vr": "UI", "Value": [record.transfer_syntax_uid]}  # Available Transfer Syntax UID
-        return orjson.dumps(said)
+            return encoder.encode_instance(
+                file, study_instance_uid=record.study_instance_uid, series_instance_uid=record.series_instance_uid
+            )
 
     def _native(self, file: BinaryIO, record: InstanceRecord, frame_index: int) -> bytes:
         if record.transfer_syntax_uid in _NATIVE:
@@ -304,10 +296,6 @@ def _window(text: str | None) -> Window | None:
     except ValueError as error:
         raise BadRequest("A window is written center,width,function.") from error
     return Window(center, width)
-
-
-def _pixel_vr(header: Dataset) -> str:
-    return "OW" if int(header.get("BitsAllocated") or 16) > 8 else "OB"
 
 
 def _boundary() -> str:
