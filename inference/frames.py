@@ -78,8 +78,13 @@ def describe(head: Dataset) -> Description:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UnreadablePixels("The pixel description is missing or malformed.") from error
-    if not 0 < described.rows * described.columns * described.samples_per_pixel <= MOST_SAMPLES:
-        raise UnreadablePixels("The frames are empty or larger than any that are decoded here.")
+    rows, columns, samples = described.rows, described.columns, described.samples_per_pixel
+    if min(rows, columns) < 1 or samples not in (1, 3, 4):
+        raise UnreadablePixels(f"{rows}x{columns} pixels of {samples} samples are no image.")
+    if described.bits_allocated not in (1, 8, 16, 32, 64) or not 1 <= described.bits_stored <= described.bits_allocated:
+        raise UnreadablePixels(f"{described.bits_stored} of {described.bits_allocated} bits are no pixel.")
+    if rows * columns * samples > MOST_SAMPLES:
+        raise UnreadablePixels(f"A frame of {rows}x{columns} pixels is larger than any that is decoded here.")
     return described
 
 

@@ -13,10 +13,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from pydicom import Dataset, dcmread
-from pydicom.encaps import get_frame
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
 
+from inference.decode import (
+    PixelLayout,
+    decode_encapsulated,
+    encapsulated_frame,
+    layout_of,
+)
 from inference.errors import NoSuchFrame, UnreadablePixels
 
 __all__ = [
@@ -31,9 +36,6 @@ __all__ = [
     "to_picture",
 ]
 
-#: Samples of one frame that are decoded at most: what is larger is no picture for a browser.
-_MOST_SAMPLES = 1 << 28
-
 
 @dataclass(frozen=True)
 class Window:
@@ -44,10 +46,13 @@ class Window:
 
 
 def frame_count(header: Dataset) -> int:
-    """Give the number of frames; 0 where there are no pixels."""
+    """Give the number of frames; 0 where there are no pixels, or no sensible number of them."""
     if header.get("Rows") is None:
         return 0
-    return max(1, int(header.get("NumberOfFrames") or 1))
+    try:
+        return max(1, int(header.get("NumberOfFrames") or 1))
+    except (TypeError, ValueError):
+        return 0
 
 
 def stored_frame(file: BinaryIO, frame_index: int) -> tuple[bytes, str]:
@@ -57,16 +62,11 @@ def stored_frame(file: BinaryIO, frame_index: int) -> tuple[bytes, str]:
     ------
     NoSuchFrame, UnreadablePixels
     """
-    dataset = _read(file)
-    _check_frame(dataset, frame_index)
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_encapsulated:
-        try:
-            return get_frame(dataset.PixelData, frame_index, number_of_frames=frame_count(dataset)), str(syntax)
-        except (ValueError, AttributeError) as error:
-            raise UnreadablePixels("The frames cannot be told apart.") from error
-    samples = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("SamplesPerPixel") or 1)
-    bits = samples * int(dataset.BitsAllocated)
+    dataset, layout = _read(file, frame_index)
+    syntax = layout.transfer_syntax_uid
+    if layout.encapsulated:
+        return encapsulated_frame(BytesIO(dataset.PixelData), layout, frame_index), str(syntax)
+    bits = layout.rows * layout.columns * layout.samples_per_pixel * layout.bits_allocated
     if bits % 8:
         raise UnreadablePixels("The frames do not begin at whole bytes.")
     size = bits // 8
@@ -83,7 +83,7 @@ def decode_frame(file: BinaryIO, frame_index: int) -> npt.NDArray[Any]:
     ------
     NoSuchFrame, UnreadablePixels
     """
-    return _decode(_read(file), frame_index)
+    return _decode(*_read(file, frame_index), frame_index)
 
 
 def native_frame(file: BinaryIO, frame_index: int) -> bytes:
@@ -94,16 +94,12 @@ def native_frame(file: BinaryIO, frame_index: int) -> bytes:
 
 def render_frame(file: BinaryIO, frame_index: int, *, window: Window | None = None) -> npt.NDArray[np.uint8]:
     """Make one frame a picture: 8-bit grey (rows, columns) or RGB (rows, columns, 3)."""
-    dataset = _read(file)
-    array = _decode(dataset, frame_index)
-    if array.ndim == 3:
-        return _to_bytes(array.astype(np.float32), float(2 ** int(dataset.BitsStored) - 1))
-    if str(dataset.get("PhotometricInterpretation")) == "PALETTE COLOR":
-        coloured = apply_color_lut(array, dataset)
-        return _to_bytes(coloured.astype(np.float32), float(np.iinfo(coloured.dtype).max))
-    if int(dataset.BitsAllocated) == 1:
-        return (array > 0).astype(np.uint8) * 255
-    return _grey(array, dataset, window)
+    dataset, layout = _read(file, frame_index)
+    array = _decode(dataset, layout, frame_index)
+    try:
+        return _picture(array, dataset, layout, window)
+    except Exception as error:  # lookup tables of others hold anything
+        raise UnreadablePixels("The pixels cannot be made a picture: a lookup table or window is wrong.") from error
 
 
 def to_picture(array: npt.NDArray[np.uint8], form: Literal["PNG", "JPEG"], *, quality: int = 90) -> bytes:
@@ -113,44 +109,93 @@ def to_picture(array: npt.NDArray[np.uint8], form: Literal["PNG", "JPEG"], *, qu
     return buffer.getvalue()
 
 
-def _read(file: BinaryIO) -> Dataset:
+def _read(file: BinaryIO, frame_index: int) -> tuple[Dataset, PixelLayout]:
+    """Read an instance and how its pixels lie, and make sure that it has this frame."""
     try:
-        return dcmread(file)
-    except Exception as error:
+        dataset = dcmread(file)
+        syntax = str(dataset.file_meta.TransferSyntaxUID)
+        has_pixels = "PixelData" in dataset and dataset.PixelData is not None
+    except Exception as error:  # the parser raises what it likes
         raise UnreadablePixels("The instance cannot be read.") from error
-
-
-def _check_frame(dataset: Dataset, frame_index: int) -> None:
-    if "PixelData" not in dataset:
+    if not has_pixels:
         raise NoSuchFrame("The instance has no pixel data.")
     if not 0 <= frame_index < frame_count(dataset):
         raise NoSuchFrame(f"The instance has {frame_count(dataset)} frames.")
-    samples = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("SamplesPerPixel") or 1)
-    if samples > _MOST_SAMPLES:
-        raise UnreadablePixels("The frame is larger than any that is decoded here.")
+    return dataset, layout_of(dataset, syntax)
 
 
-def _decode(dataset: Dataset, frame_index: int) -> npt.NDArray[Any]:
-    _check_frame(dataset, frame_index)
+def _decode(dataset: Dataset, layout: PixelLayout, frame_index: int) -> npt.NDArray[Any]:
+    if layout.encapsulated:
+        frame = encapsulated_frame(BytesIO(dataset.PixelData), layout, frame_index)
+        return decode_encapsulated(frame, layout)
     try:
         return np.asarray(pixel_array(dataset, index=frame_index))
-    except Exception as error:
+    except Exception as error:  # the decoder raises what it likes
         raise UnreadablePixels("The pixel data cannot be decoded.") from error
 
 
-def _grey(array: npt.NDArray[Any], dataset: Dataset, window: Window | None) -> npt.NDArray[np.uint8]:
-    values = apply_modality_lut(array, dataset).astype(np.float32)
-    if window is not None:
-        low, width = window.center - window.width / 2, max(window.width, 1.0)
-        values = np.clip((values - low) / width, 0, 1)
-    elif "WindowCenter" in dataset or "VOILUTSequence" in dataset:
-        values = apply_voi_lut(values if "VOILUTSequence" not in dataset else array, dataset).astype(np.float32)
-        values = _stretched(values)
+def _picture(
+    array: npt.NDArray[Any], dataset: Dataset, layout: PixelLayout, window: Window | None
+) -> npt.NDArray[np.uint8]:
+    if array.ndim == 3:
+        return _to_bytes(array.astype(np.float32), float(2**layout.bits_stored - 1))
+    if layout.photometric_interpretation == "PALETTE COLOR":
+        coloured = apply_color_lut(array, dataset)
+        return _to_bytes(coloured.astype(np.float32), float(np.iinfo(coloured.dtype).max))
+    if layout.bits_allocated == 1:
+        return (array > 0).astype(np.uint8) * 255
+    grey = _grey(array, dataset, window)
+    return _to_bytes(1 - grey if layout.photometric_interpretation == "MONOCHROME1" else grey, 1.0)
+
+
+def _grey(array: npt.NDArray[Any], dataset: Dataset, window: Window | None) -> npt.NDArray[np.float32]:
+    """Values from 0, black, to 1, white: by the caller's window, else by the instance's own table or window."""
+    values = modality_values(array, dataset)
+    if window is None and "VOILUTSequence" in dataset:
+        (item, *_) = dataset.VOILUTSequence
+        return np.asarray(look_up(values, item) / np.float32(2 ** int(item.LUTDescriptor[2]) - 1))
+    if window is None:
+        center, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
+        if center is None or width is None or width < 1:
+            return _stretched(values)
+        window = Window(center, width)
+    # The linear function, PS3.3 C.11.2.1.2.1.
+    low, span = window.center - 0.5 - (window.width - 1) / 2, max(window.width - 1, 1e-3)
+    return np.asarray(np.clip((values - np.float32(low)) / np.float32(span), 0, 1), np.float32)
+
+
+def modality_values(array: npt.NDArray[Any], header: Dataset) -> npt.NDArray[np.float32]:
+    """Stored values as the modality means them, by table or by slope and intercept. Source: PS3.3 C.11.1."""
+    for item in header.get("ModalityLUTSequence") or []:
+        return look_up(array, item)
+    slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
+    values = array.astype(np.float32)
+    if slope is not None and intercept is not None:
+        values *= np.float32(slope)
+        values += np.float32(intercept)
+    return values
+
+
+def look_up(values: npt.NDArray[Any], item: Dataset) -> npt.NDArray[np.float32]:
+    """Put values through a lookup table; what lies beside it gets its first or last entry. Source: PS3.3 C.11.1.1."""
+    entries, first, bits = (int(value) for value in item.LUTDescriptor)
+    raw = item.LUTData
+    if isinstance(raw, bytes):
+        table = np.frombuffer(raw, np.uint8 if len(raw) == (entries or 1 << 16) else "<u2")
     else:
-        values = _stretched(values)
-    if str(dataset.get("PhotometricInterpretation")) == "MONOCHROME1":
-        values = 1 - values
-    return _to_bytes(values, 1.0)
+        table = np.atleast_1d(np.asarray(raw)).astype(np.int64)
+    # Some senders repeat an 8-bit entry in both bytes of its word.
+    table = (table & ((1 << bits) - 1)).astype(np.float32)
+    first = first - (1 << 16) if first >= 1 << 15 and values.min() < 0 else first
+    at = np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)
+    return np.asarray(table[at])
+
+
+def _first(value: Any) -> float | None:
+    """First of possibly several windows; None: there is none."""
+    if value is None or value == "":
+        return None
+    return float(value if isinstance(value, str | int | float) else value[0])
 
 
 def _stretched(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
