@@ -45,7 +45,7 @@ def in_syntax(made: Dataset, transfer_syntax_uid: str) -> bytes:
     if transfer_syntax_uid in _BY_GDCM:
         return _by_gdcm(made, transfer_syntax_uid)
     if transfer_syntax_uid == ExplicitVRBigEndian:
-        swapped = Dataset(made)
+        swapped = Dataset(dict(made.items()))
         swapped.PixelData = np.frombuffer(made.PixelData, "<u2").astype(">u2").tobytes()
         swapped["PixelData"].VR = "OW"
         return encode(swapped, transfer_syntax_uid)
