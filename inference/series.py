@@ -9,12 +9,14 @@ from pydicom import Dataset
 
 from inference.engines.protocol import SeriesNeeds
 from inference.errors import UnsuitableStudy
+from inference.functional_groups import frame_headers, is_multi_frame
+from inference.kernels import kernel_sharpness
 from inference.volume import is_localiser
 
 #: Single-frame and multi-frame secondary captures (PS3.6 Table A-1).
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-#: Words in a kernel's name that mean a sharp one; densities of a smooth kernel are nearer the truth.
-_SHARP_WORDS = ("LUNG", "BONE", "EDGE", "SHARP", "ULTRA", "DETAIL")
+#: A series that covers less than this is a part, or has gaps between its slices, mm.
+_WHOLE_MM = 150.0
 
 
 @dataclass(frozen=True)
@@ -45,36 +47,52 @@ def choose_series(candidates: Sequence[CandidateSeries], needs: SeriesNeeds) -> 
 
 def _unfit(candidate: CandidateSeries, needs: SeriesNeeds) -> str | None:
     """Say why an engine cannot read a series; None: it may."""
-    header = candidate.header
-    modality = str(header.get("Modality", ""))
+    header = _image_header(candidate.header)
+    modality = str(header.get("Modality") or "")
     if modality not in needs.modalities:
         return f"{modality or 'no modality'} instead of {' or '.join(needs.modalities)}"
     if is_localiser(header):
         return "a localiser"
-    if str(header.get("SOPClassUID", "")).startswith(_SECONDARY_CAPTURE):
+    sop_class_uid = str(header.get("SOPClassUID") or "")
+    if sop_class_uid == _SECONDARY_CAPTURE or sop_class_uid.startswith(f"{_SECONDARY_CAPTURE}."):
         return "a secondary capture"
-    if int(header.get("NumberOfFrames") or 1) == 1 and candidate.number_of_instances < needs.minimum_slices:
-        return f"{candidate.number_of_instances} images, {needs.minimum_slices} are needed"
+    images = _images(candidate)
+    if images < needs.minimum_slices:
+        return f"{images} {'image' if images == 1 else 'images'}, {needs.minimum_slices} are needed"
     thickness = _thickness_mm(header)
     if thickness is not None and thickness > needs.thickest_mm:
         return f"slices of {thickness:.1f} mm, {needs.thickest_mm:.1f} mm or less are needed"
     return None
 
 
-def _preference(candidate: CandidateSeries) -> tuple[bool, bool, float, bool, int, str]:
+def _preference(candidate: CandidateSeries) -> tuple[bool, bool, bool, float, bool, int, str]:
     """Order of fitness, the fittest first; the last part makes it the same every time."""
-    header = candidate.header
+    header = _image_header(candidate.header)
     image_type = [str(value).upper() for value in header.get("ImageType") or []]
-    kernel = str(header.get("ConvolutionKernel", "")).upper()
     thickness = _thickness_mm(header)
     return (
         not is_axial(header),
         "ORIGINAL" not in image_type,
+        thickness is not None and _images(candidate) * thickness < _WHOLE_MM,
         thickness if thickness is not None else float("inf"),
-        any(word in kernel for word in _SHARP_WORDS),
-        -candidate.number_of_instances,
+        kernel_sharpness(header) == "sharp",
+        -_images(candidate),
         candidate.series_instance_uid,
     )
+
+
+def _image_header(header: Dataset) -> Dataset:
+    """Give the header as a single-frame image has it: of the first frame where there are several."""
+    return frame_headers(header)[0] if is_multi_frame(header) else header
+
+
+def _images(candidate: CandidateSeries) -> int:
+    """Count the images of a series; each frame of a multi-frame image is one."""
+    try:
+        frames = max(1, int(candidate.header.get("NumberOfFrames") or 1))
+    except (TypeError, ValueError):
+        frames = 1
+    return frames * candidate.number_of_instances
 
 
 def is_axial(header: Dataset) -> bool:

@@ -13,29 +13,26 @@ from inference.engines.lung_figures import (
     LungFigures,
     end_areas_cm2,
     figures_of,
-    kernel_name,
-    kernel_sharpness,
     why_no_indices,
 )
-from inference.engines.lung_masks import AIR_BELOW_HU, LungMasks, find_lungs
+from inference.engines.lung_masks import AIR_BELOW_HU, LARGEST_ML, SMALLEST_ML, LungMasks, find_lungs
 from inference.engines.orientation import Orientation
 from inference.engines.protocol import EngineDescription, SeriesNeeds
 from inference.errors import UnsuitableStudy
 from inference.findings import Code, Findings, Measurement, MeasurementGroup, NotComputed, Segment
+from inference.kernels import kernel_name, kernel_sharpness
 from inference.results import codes
 from inference.volume import Volume
 
 NAME = "classical-lung"
 VERSION = "1.0.0"
 
-#: Both lungs of an adult at any depth of breath, ml.
-_SMALLEST_ML, _LARGEST_ML = 1000.0, 9000.0
 #: One lung's share of both: beyond it, one of them is not what it seems.
 _LEAST_SHARE = 0.1
 
 _PARAMETERS = (
     ("threshold_hu", str(AIR_BELOW_HU)),
-    ("volume_limits_ml", f"{_SMALLEST_ML:.0f}-{_LARGEST_ML:.0f}"),
+    ("volume_limits_ml", f"{SMALLEST_ML:.0f}-{LARGEST_ML:.0f}"),
     ("indices", "LAA-950, Perc15"),
 )
 
@@ -73,9 +70,8 @@ class ClassicalLung:
         UnsuitableStudy
             The lungs are not covered, or what was found cannot be two lungs.
         """
-        needs = self.description.reads
-        if len(volume.array) < needs.minimum_slices:
-            raise UnsuitableStudy(f"{len(volume.array)} images make a volume, {needs.minimum_slices} are needed.")
+        header = volume.headers[0]
+        _check_needs(volume, header, self.description.reads)
         orientation = Orientation.of_axial(volume.affine)
         array = orientation.apply(volume.array)
         masks = find_lungs(array, orientation.spacing_mm)
@@ -85,7 +81,6 @@ class ClassicalLung:
         left = figures_of(array, masks.left, voxel_ml)
         lungs = masks.right | masks.left
         both = figures_of(array, lungs, voxel_ml)
-        header = volume.headers[0]
         thickness_mm = _thickness_mm(header, orientation.spacing_mm[0])
         withheld = why_no_indices(header, thickness_mm, end_areas_cm2(lungs, orientation.spacing_mm))
         return Findings(
@@ -107,13 +102,24 @@ class ClassicalLung:
         )
 
 
+def _check_needs(volume: Volume, header: Dataset, needs: SeriesNeeds) -> None:
+    modality = str(header.get("Modality") or "no modality")
+    if modality not in needs.modalities:
+        raise UnsuitableStudy(f"{modality} instead of {' or '.join(needs.modalities)}.")
+    if len(volume.array) < needs.minimum_slices:
+        raise UnsuitableStudy(f"{len(volume.array)} images make a volume, {needs.minimum_slices} are needed.")
+    thickness_mm = _thickness_mm(header, volume.spacing_mm[0])
+    if thickness_mm > needs.thickest_mm:
+        raise UnsuitableStudy(f"slices of {thickness_mm:.1f} mm, {needs.thickest_mm:.1f} mm or less are needed.")
+
+
 def _check_plausible(masks: LungMasks, voxel_ml: float) -> None:
     right_ml, left_ml = float(masks.right.sum()) * voxel_ml, float(masks.left.sum()) * voxel_ml
     total_ml = right_ml + left_ml
-    if not _SMALLEST_ML <= total_ml <= _LARGEST_ML:
+    if not SMALLEST_ML <= total_ml <= LARGEST_ML:
         raise UnsuitableStudy(
             f"lungs not covered: {total_ml / 1000:.2f} L of lung were found, "
-            f"{_SMALLEST_ML / 1000:.0f} to {_LARGEST_ML / 1000:.0f} L are plausible."
+            f"{SMALLEST_ML / 1000:.0f} to {LARGEST_ML / 1000:.0f} L are plausible."
         )
     if min(right_ml, left_ml) < _LEAST_SHARE * total_ml:
         raise UnsuitableStudy(

@@ -6,13 +6,14 @@ QIBA profile for CT lung densitometry: thin slices, a smooth kernel, no contrast
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
+
+from inference.kernels import kernel_name, kernel_sharpness
 
 Mask = npt.NDArray[np.bool_]
 
@@ -21,18 +22,8 @@ THICKEST_FOR_INDICES_MM = 1.5
 #: Lung in an end slice of the scan that still counts as whole lungs, cm2.
 _WHOLE_END_CM2 = 3.0
 
-Sharpness = Literal["smooth", "sharp", "unknown"]
-
-#: Manufacturer (by the beginning of its name) → patterns of smooth and of sharp kernels.
-#: Source: the makers' naming: Siemens counts sharpness from 10 to 99 (lung kernels from 50), GE and Philips use names
-#: and letters, Canon/Toshiba FC 01-19 for body, 30-39 and 80-89 for bone, 50-59 for lung.
-_KERNELS: tuple[tuple[str, str, str], ...] = (
-    ("SIEMENS", r"[A-Z]{1,2}[1-4]\d[A-Z]*.*", r"[A-Z]{1,2}[5-9]\d[A-Z]*.*"),
-    ("GE", r"STANDARD|SOFT.*|STND.*", r"LUNG|BONE.*|EDGE|ULTRA|DETAIL|CHST"),
-    ("PHILIPS", r"A|B|SA|SB|I?BRAIN.*|STANDARD|SMOOTH", r"C|D|E|L|SC|YA|YB|YC|YD|YE|Y-.*|LUNG|SHARP|BONE|DETAIL"),
-    ("CANON", r"FC(0\d|1\d).*", r"FC([358]\d).*"),
-    ("TOSHIBA", r"FC(0\d|1\d).*", r"FC([358]\d).*"),
-)
+#: What scanners write where a contrast agent would stand and none was given.
+_NO_CONTRAST = frozenset({"", "NO", "NONE", "N", "0", "WITHOUT", "NATIVE", "UNENHANCED", "NO CONTRAST", "W/O"})
 
 
 @dataclass(frozen=True)
@@ -69,19 +60,6 @@ def _percentile(counts: npt.NDArray[Any], lowest: int, share: float) -> float:
     return float(lowest + level - 0.5 + (wanted - before) / float(counts[level]))
 
 
-def kernel_sharpness(header: Dataset) -> Sharpness:
-    """Tell whether the reconstruction kernel is known to be smooth or sharp."""
-    manufacturer = str(header.get("Manufacturer", "")).upper()
-    value = header.get("ConvolutionKernel", "")
-    kernel = str(value if isinstance(value, str) else next(iter(value or []), "")).strip().upper()
-    for maker, smooth, sharp in _KERNELS:
-        if manufacturer.startswith(maker):
-            if re.fullmatch(sharp, kernel):
-                return "sharp"
-            return "smooth" if re.fullmatch(smooth, kernel) else "unknown"
-    return "unknown"
-
-
 def why_no_indices(header: Dataset, thickness_mm: float, end_areas_cm2: tuple[float, float]) -> str:
     """Say why LAA-950 and Perc15 are withheld; empty: they are not."""
     reasons = []
@@ -89,7 +67,7 @@ def why_no_indices(header: Dataset, thickness_mm: float, end_areas_cm2: tuple[fl
         reasons.append(f"slice thickness {thickness_mm:.1f} mm (needs {THICKEST_FOR_INDICES_MM} mm or less)")
     if kernel_sharpness(header) == "sharp":
         reasons.append(f"sharp kernel {kernel_name(header)}")
-    if str(header.get("ContrastBolusAgent") or "").strip():
+    if contrast_was_given(header):
         reasons.append("contrast was given")
     for area, end in zip(end_areas_cm2, ("upper", "lower"), strict=True):
         if area > _WHOLE_END_CM2:
@@ -97,10 +75,15 @@ def why_no_indices(header: Dataset, thickness_mm: float, end_areas_cm2: tuple[fl
     return "; ".join(reasons)
 
 
-def kernel_name(header: Dataset) -> str:
-    """The kernel as the scanner calls it."""
-    value = header.get("ConvolutionKernel") or "unknown"
-    return str(value) if isinstance(value, str) else "/".join(str(each) for each in value)
+def contrast_was_given(header: Dataset) -> bool:
+    """Tell whether the header says so. Source: PS3.3 C.7.6.4, of multi-frame images C.7.6.4b."""
+    agent = str(header.get("ContrastBolusAgent") or "").strip().upper()
+    if agent not in _NO_CONTRAST or header.get("ContrastBolusAgentSequence"):
+        return True
+    try:
+        return float(header.get("ContrastBolusVolume") or 0) > 0
+    except (TypeError, ValueError):
+        return False
 
 
 def end_areas_cm2(lungs: Mask, spacing_mm: tuple[float, float, float]) -> tuple[float, float]:

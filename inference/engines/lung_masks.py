@@ -23,6 +23,10 @@ from inference.errors import UnsuitableStudy
 Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[Any]
 
+#: Both lungs of an adult at any depth of breath, ml.
+SMALLEST_ML, LARGEST_ML = 1000.0, 9000.0
+#: Less air than this in the body is no pair of lungs, whatever its outline, ml.
+_LEAST_AIR_ML = 500.0
 #: Lung is darker than this, soft tissue brighter, HU.
 AIR_BELOW_HU = -400
 #: A region that touches the image's edge and is mostly as dark as this is the room, not a cut lung.
@@ -136,6 +140,12 @@ def _two_lungs(inside: Mask, values: Array, spacing_mm: tuple[float, float, floa
         raise UnsuitableStudy("lungs not covered: there is no air-filled lung inside the body.")
     _check_covered(np.isin(labels, lungs[:2]), spacing_mm)
     total = sizes[lungs[:2]].sum()
+    voxel_ml = float(np.prod(spacing_mm)) / 1000
+    if total * voxel_ml < _LEAST_AIR_ML:
+        raise UnsuitableStudy(
+            f"lungs not covered: {total * voxel_ml / 1000:.2f} L of air-filled lung were found, "
+            f"{SMALLEST_ML / 1000:.0f} to {LARGEST_ML / 1000:.0f} L are plausible."
+        )
     if len(lungs) > 1 and sizes[lungs[1]] >= _SMALLEST_SHARE * total:
         first, second = labels == lungs[0], labels == lungs[1]
         if abs(_centre_x(first) - _centre_x(second)) * spacing_mm[2] > 50:
@@ -161,7 +171,8 @@ def _part(fused: Mask, values: Array, spacing_mm: tuple[float, float, float]) ->
     region = fused[box]
     pair = next((pair for core in _cores(region, values[box], spacing_mm) if (pair := _largest_two(core))), None)
     if pair is None:
-        raise UnsuitableStudy("only one lung was found; two are needed to tell right from left.")
+        litres = float(region.sum() * np.prod(spacing_mm)) / 1e6
+        raise UnsuitableStudy(f"only one lung was found ({litres:.2f} L); two are needed to tell right from left.")
     right, left = _right_first(*pair)
     markers = right.astype(np.int8) + 2 * left.astype(np.int8)
     nearest = ndimage.distance_transform_edt(
