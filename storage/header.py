@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydicom import Dataset, config
-from pydicom.charset import default_encoding, python_encoding
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
@@ -22,6 +21,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from storage.charset import TextReading, read_as
 from storage.errors import UnreadableInstance
 from storage.scan import PIXEL_TAGS, BeyondBuffer, Buffer, Element, Encoding, scan
 
@@ -51,7 +51,11 @@ ROLE_KEYWORDS = ("ContributingEquipmentSequence", "ContentQualification")
 
 _KEYWORDS = (*STUDY_KEYWORDS, *SERIES_KEYWORDS, *INSTANCE_KEYWORDS, *ROLE_KEYWORDS)
 _WANTED = frozenset(tag for word in _KEYWORDS if (tag := tag_for_keyword(word)))
+#: Of these: text that follows Specific Character Set. Source: PS3.5 6.1.2.2.
+_TEXT = frozenset(tag for tag in _WANTED if dictionary_VR(tag) in ("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 _CHARACTER_SET = 0x00080005
+#: Escape sequences that decoding may leave in text, as in that of ISO 2022 IR 58. Source: PS3.3 Table C.12-4.
+_ESCAPES = re.compile("\x1b(?:\\$[()]?.|[()-].)")
 #: A value longer than this is no attribute that the index wants.
 _LONGEST_VALUE = 1 << 20
 #: A deflated data set may inflate to this, or to so many times its size: deflate reaches 1,000 to 1.
@@ -71,6 +75,8 @@ class Header:
     dataset: Dataset
     """Only what the index wants, decoded when asked for."""
     has_pixels: bool
+    note: str = ""
+    """Where its text is not read as its Specific Character Set says; without text of the instance."""
 
     @property
     def study_instance_uid(self) -> str:
@@ -149,9 +155,13 @@ class Header:
 
 
 def _storable(value: Any) -> Any:
-    """Leave out of text, however deep, what PostgreSQL holds nowhere: NUL; and halves of code points."""
+    """Give text, however deep, in normal form C, without what PostgreSQL holds nowhere: NUL; and halves of code points.
+
+    The same letter may come as one character or as a letter and its accent; matching must not tell them apart.
+    """
     if isinstance(value, str):
-        return value.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+        value = _ESCAPES.sub("", value) if "\x1b" in value else value
+        return unicodedata.normalize("NFC", value.replace("\0", "").encode("utf-8", "replace").decode("utf-8"))
     if isinstance(value, dict):
         return {name: _storable(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -202,7 +212,8 @@ def read_header(beginning: Buffer, total: int, transfer_syntax_uid: str) -> Head
             raw[Tag(element.tag)] = _raw(element, beginning, encoding)
     if not last:
         raise UnreadableInstance("The data set is empty.")
-    return Header(_decoding(raw, encoding), last in PIXEL_TAGS)
+    reading = _text_reading(raw)
+    return Header(_decoding(raw, encoding, reading), last in PIXEL_TAGS, reading.note)
 
 
 def read_data_set(encoded: bytes, transfer_syntax_uid: str) -> Dataset:
@@ -215,7 +226,7 @@ def read_data_set(encoded: bytes, transfer_syntax_uid: str) -> Dataset:
     """
     encoding = encoding_of(transfer_syntax_uid)
     raw = {Tag(element.tag): _raw(element, encoded, encoding) for element in scan(encoded, len(encoded), encoding)}
-    return _decoding(raw, encoding)
+    return _decoding(raw, encoding, _text_reading(raw))
 
 
 def _raw(element: Element, buffer: Buffer, encoding: Encoding) -> RawDataElement:
@@ -230,9 +241,9 @@ def _raw(element: Element, buffer: Buffer, encoding: Encoding) -> RawDataElement
     )
 
 
-def _decoding(raw: dict[Any, RawDataElement], encoding: Encoding) -> Dataset:
+def _decoding(raw: dict[Any, RawDataElement], encoding: Encoding, reading: TextReading) -> Dataset:
     dataset = Dataset(raw)  # type: ignore[arg-type]
-    dataset.set_original_encoding(encoding.implicit, encoding.little, _character_sets(raw))
+    dataset.set_original_encoding(encoding.implicit, encoding.little, list(reading.codecs))
     return dataset
 
 
@@ -282,12 +293,7 @@ def _inflated_parts(deflated: Buffer) -> Iterator[bytes]:
     raise UnreadableInstance("The deflated data set is cut short.")
 
 
-def _character_sets(raw: dict[Any, RawDataElement]) -> list[str]:
-    """Python codecs of the Specific Character Set; a label that nobody knows counts as the default.
-
-    Source: PS3.3 C.12.1.1.2.
-    """
-    element = raw.get(Tag(_CHARACTER_SET))
-    labels = (element.value or b"").decode("ascii", "replace").split("\\") if element else [""]
-    codecs = [python_encoding.get(label.strip("\0 "), default_encoding) for label in labels]
-    return codecs or [default_encoding]
+def _text_reading(raw: dict[Any, RawDataElement]) -> TextReading:
+    label = raw.get(Tag(_CHARACTER_SET))
+    texts = [element.value or b"" for tag, element in raw.items() if int(tag) in _TEXT]
+    return read_as((label.value or b"") if label else b"", texts)

@@ -45,6 +45,8 @@ _BEGINNING = 1 << 16
 _CHUNK = 1 << 20
 #: The disk reserve is looked at again after this many bytes of one instance.
 _LOOK_AFTER = 64 << 20
+#: Different remarks that are logged.
+_MOST_NOTED = 1000
 #: Instances that are committed together at most.
 _GROUP = 25
 #: Tries where another process writes rows of the same study at the same time.
@@ -67,6 +69,7 @@ class Intake:
         self._blobs = blobs
         self._reserve_bytes = reserve_bytes
         self._clock = clock
+        self._noted: set[tuple[str, str]] = set()
         self._committer = _Committer(database, blobs)
 
     def open(self, origin: Origin, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Incoming:
@@ -109,6 +112,14 @@ class Intake:
     def close(self) -> None:
         """Commit what waits, then stop."""
         self._committer.close()
+
+    def _note(self, header: Header, origin: Origin) -> None:
+        """Log once for each peer how its text is read where that is not what its label says."""
+        said = (origin.peer or origin.host, header.note)
+        if header.note and said not in self._noted and len(self._noted) < _MOST_NOTED:
+            self._noted.add(said)
+            facts = {"action": "character_set_noted", "peer": origin.peer, "host": origin.host, "why": header.note}
+            log.warning("text is not read as its label says", extra=facts)
 
     def _commit(self, arrival: Arrival) -> Kept:
         return self._committer.commit(arrival)
@@ -176,6 +187,7 @@ class Incoming:
             It is not kept; the sender may try again.
         """
         header = self._read_header()
+        self._intake._note(header, self._origin)
         self._check_announced(header)
         arrival = self._arrival(header)
         self._writer.sync()

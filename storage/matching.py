@@ -9,6 +9,7 @@ Source: PS3.4 C.2.2.2 (Attribute Matching), PS3.18 8.3.4 (query parameters).
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -112,7 +113,7 @@ def values_of(value: str, vr: str) -> tuple[str, ...]:
     parts = re.split(r"[\\,]", value) if vr in _COMMA_VRS else value.split("\\")
     if len(parts) > _MOST_VALUES:
         raise MalformedQuery(f"A key may list {_MOST_VALUES} values.")
-    values = tuple(part.strip() for part in parts)
+    values = tuple(unicodedata.normalize("NFC", part.strip()) for part in parts)  # as the index holds text
     universal = any(not part or (vr in _WILDCARD_VRS and not part.strip("*")) for part in values)
     return () if universal else values
 

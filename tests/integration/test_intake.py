@@ -412,3 +412,18 @@ def test_our_result_sent_back_is_success_and_no_input(database: Database, receiv
     assert (made.role, back.outcome, changed.outcome) == (InstanceRole.RESULT, Outcome.ALREADY_KEPT, Outcome.SET_ASIDE)
     assert one(database, variants).state == "noted"
     assert one(database, studies).input_version == 1
+
+
+def test_a_wrong_character_set_label_is_noted_once_for_each_peer_and_bytes_stay(
+    intake: Intake, blobs: LocalBlobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    mislabelled = make_ct_instance(1, SpecificCharacterSet="ISO_IR 192", PatientName="Test^M\u00fcde")
+    file = encode(mislabelled).replace(b"ISO_IR 192", b"ISO_IR 100")
+    kept = intake.receive(BytesIO(file), SENDER)
+    intake.receive(BytesIO(file), SENDER)
+    noted = [record for record in caplog.records if getattr(record, "action", "") == "character_set_noted"]
+    assert [record.why for record in noted] == [  # type: ignore[attr-defined]
+        "Specific Character Set says 'ISO_IR 100', the text is read as UTF-8."
+    ]
+    with blobs.open(kept.path) as stored:
+        assert file[file.index(b"\x08\0\x05\0CS") :] in stored.read()
