@@ -164,6 +164,8 @@ class DiskSettings(Section):
 
     reserve_mb: NonNegativeFloat = 1024.0
     """Megabytes (10^6 bytes) that stay free: instances are refused before they are touched."""
+    warn_at_percent: Annotated[float, Field(gt=0, le=100)] = 70.0
+    """How full the disk may be before the log warns."""
 
 
 class LogSettings(Section):

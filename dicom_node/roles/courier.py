@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 from configs.errors import NodeError
 from configs.peers import Peer
 from dicom_node.live_peers import LivePeers
-from dicom_node.parts import Storage, now
+from dicom_node.parts import Storage, blob_root, now
 from dicom_node.scu.association import Timeouts
 from dicom_node.supervisor import RoleContext
 from dicom_node.worker.commitments import CommitmentReports, ReportParts
 from dicom_node.worker.deliver import deliver
+from dicom_node.worker.disk import DiskWatch, Room
 from dicom_node.worker.parts import CourierParts
 from dicom_node.worker.watch import CourierWatch
 from inference.registry import engines
@@ -72,16 +75,24 @@ def run(context: RoleContext) -> None:
     cleaner = threading.Thread(target=_clean, args=(context, storage, queue), name="cleaner")
     reports = _reports(context, storage, parts.peers)
     reporter = threading.Thread(target=reports.run, args=(context.stop,), name="commitment-reports")
-    for thread in (watch, cleaner, reporter):
+    disk = DiskWatch(settings.disk, partial(_room, blob_root(settings)))
+    disk_watch = threading.Thread(target=disk.run, args=(context.stop,), name="disk-watch")
+    threads = (watch, cleaner, reporter, disk_watch)
+    for thread in threads:
         thread.start()
     try:
         context.ready()
         context.stop.wait()
     finally:
-        for thread in (watch, cleaner, reporter):
+        for thread in threads:
             thread.join()
         runner.stop(_STOP_WITHIN_S)
         storage.close()
+
+
+def _room(root: Path) -> Room:
+    usage = shutil.disk_usage(root)
+    return Room(usage.total, usage.free)
 
 
 def _reports(context: RoleContext, storage: Storage, peers: Mapping[str, Peer]) -> CommitmentReports:
