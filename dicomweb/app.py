@@ -9,10 +9,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dicomweb import api, health, problems, qido, wado
+from dicomweb import api, health, metadata, problems, qido, wado
 from dicomweb.auth import Access
 from dicomweb.console import pages
 from dicomweb.ports import WebParts
+from storage.json_maker import Metadata
+from storage.json_store import JsonStore
 
 #: On every answer: no page of ours runs foreign code, nothing is guessed, nothing is framed.
 _HEADERS = {
@@ -43,6 +45,8 @@ def create_app(parts: WebParts) -> FastAPI:
     app.include_router(api.routes(parts, access.requires))
     app.include_router(qido.routes(parts.index, access.requires))
     app.include_router(wado.routes(parts.index, parts.blobs, access.requires))
+    kept_json = Metadata(JsonStore(parts.database), parts.blobs)
+    app.include_router(metadata.routes(kept_json, access.requires))
     app.include_router(pages.routes(parts, access))
     if parts.settings.http.cors_origins:
         app.add_middleware(

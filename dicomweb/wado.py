@@ -13,12 +13,13 @@ from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Depends
 from pydicom import dcmread
+from pydicom.uid import ExplicitVRBigEndian
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from dicomweb.caller import Caller
 from dicomweb.errors import BadRequest, NotAcceptable
-from dicomweb.media_types import DICOM, DICOM_JSON, MULTIPART, OCTETS, MediaRange, choose, matches, parse_accept
+from dicomweb.media_types import DICOM, MULTIPART, OCTETS, MediaRange, choose, matches, parse_accept
 from dicomweb.multipart import Part, multipart_answer, stream
 from dicomweb.qido import PREFIX, Requires
 from inference.pixels import (
@@ -30,9 +31,9 @@ from inference.pixels import (
     to_picture,
 )
 from storage.blobs import BlobStore
-from storage.dicom_json import JsonEncoder, resolved
 from storage.errors import NotKept
 from storage.index import Index
+from storage.json_values import little_endian
 from storage.records import InstanceRecord
 
 _EXPLICIT = "1.2.840.10008.1.2.1"
@@ -53,6 +54,8 @@ _FRAME_TYPES = {
     "1.2.840.10008.1.2.5": "image/dicom-rle",
 }
 _THUMBNAIL = 160
+#: Names in the way of one bulk data item: tags and item numbers of nested sequences.
+_LONGEST_WAY = 129
 
 
 def routes(index: Index, blobs: BlobStore, requires: Requires) -> APIRouter:
@@ -82,7 +85,7 @@ def routes(index: Index, blobs: BlobStore, requires: Requires) -> APIRouter:
             router.add_api_route(f"{path}{suffix}", endpoint, methods=["GET"], name=f"{work.__name__}{path}")
         return work
 
-    for work in (retrieve.instances, retrieve.metadata, retrieve.rendered, retrieve.thumbnail):
+    for work in (retrieve.instances, retrieve.rendered, retrieve.thumbnail):
         answering(work)
 
     @router.get("/series/{series}/instances/{instance}/frames/{frames}")
@@ -102,16 +105,16 @@ def routes(index: Index, blobs: BlobStore, requires: Requires) -> APIRouter:
         (number,) = _frame_numbers(frame)[:1]
         return retrieve.picture(request, record, number - 1)
 
-    @router.get("/series/{series}/instances/{instance}/bulkdata/{tag}")
-    def bulk_data(study: str, series: str, instance: str, tag: str, caller: Annotated[Caller, may_read]) -> Response:
+    @router.get("/series/{series}/instances/{instance}/bulkdata/{way:path}")
+    def bulk_data(study: str, series: str, instance: str, way: str, caller: Annotated[Caller, may_read]) -> Response:
         """Give the value of one attribute that metadata gives by reference."""
         (record,) = retrieve.kept(caller, study, series, instance)
-        return retrieve.bulk_data(record, tag)
+        return retrieve.bulk_data(record, way)
 
     return router
 
 
-_SUFFIX = {"instances": "", "metadata": "/metadata", "rendered": "/rendered", "thumbnail": "/thumbnail"}
+_SUFFIX = {"instances": "", "rendered": "/rendered", "thumbnail": "/thumbnail"}
 
 
 class _Retrieve:
@@ -147,14 +150,6 @@ class _Retrieve:
             for record in records
         )
         return multipart_answer(parts, kind=DICOM, boundary=_boundary())
-
-    def metadata(self, request: Request, records: Sequence[InstanceRecord]) -> Response:
-        """Give all attributes but bulk data, as DICOM JSON."""
-        choose(_accepted(request), (DICOM_JSON, "application/json"))
-        base = f"{request.url.scheme}://{request.headers.get('host', request.url.netloc)}{PREFIX}"
-        encoder = JsonEncoder()
-        body = b"[" + b",".join(self._metadata_of(record, encoder) for record in records) + b"]"
-        return Response(resolved(body, base), media_type=DICOM_JSON)
 
     def frames(self, request: Request, record: InstanceRecord, numbers: Sequence[int]) -> Response:
         """Give frames as stored, or decoded where the caller takes plain octets only."""
@@ -195,25 +190,23 @@ class _Retrieve:
         content = to_picture(array, "JPEG" if kind == "image/jpeg" else "PNG")
         return Response(content, media_type=kind)
 
-    def bulk_data(self, record: InstanceRecord, tag: str) -> Response:
-        """Give one attribute's bytes."""
-        try:
-            wanted = int(tag, 16)
-        except ValueError as error:
-            raise BadRequest("Bulk data are named by the eight hex digits of their tag.") from error
+    def bulk_data(self, record: InstanceRecord, way: str) -> Response:
+        """Give one attribute's bytes; within sequences its way leads through numbered items."""
+        names = way.split("/")
+        if len(names) > _LONGEST_WAY or not all(name.isascii() and name.isalnum() for name in names):
+            raise BadRequest("Bulk data are named by the eight hex digits of their tag.")
         with self._open(record) as file:
             dataset = dcmread(file)
-        element = dataset.get(wanted)
-        value = element.value if element is not None else None
-        if not isinstance(value, bytes):
-            raise NotKept("The instance has no bulk data under this tag.")
-        return Response(value, media_type=OCTETS)
-
-    def _metadata_of(self, record: InstanceRecord, encoder: JsonEncoder) -> bytes:
-        with self._open(record) as file:
-            return encoder.encode_instance(
-                file, study_instance_uid=record.study_instance_uid, series_instance_uid=record.series_instance_uid
-            )
+        try:
+            for tag, number in zip(names[:-1:2], names[1::2], strict=True):
+                dataset = dataset[int(tag, 16)].value[int(number) - 1]
+            element = dataset[int(names[-1], 16)]
+        except (ValueError, LookupError, TypeError) as error:
+            raise NotKept("The instance has no bulk data under this name.") from error
+        if not isinstance(element.value, bytes):
+            raise NotKept("The instance has no bulk data under this name.")
+        little = record.transfer_syntax_uid != ExplicitVRBigEndian
+        return Response(little_endian(element.VR, element.value, little=little), media_type=OCTETS)
 
     def _native(self, file: BinaryIO, record: InstanceRecord, frame_index: int) -> bytes:
         if record.transfer_syntax_uid in _NATIVE:

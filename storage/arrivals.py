@@ -24,7 +24,7 @@ from storage.records import (
     VariantState,
 )
 from storage.roles import role_of
-from storage.tables import associations, contributions, instances, results, series, studies, variants
+from storage.tables import associations, contributions, instances, json_pending, results, series, studies, variants
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,7 @@ def _add_to_study(connection: Connection, uid: str, new: Sequence[tuple[Arrival,
         row = _begin_study(connection, uid, new[0][0], inputs[0] if inputs else None)
     new_series = _add_series(connection, uid, new)
     connection.execute(insert(instances), [_instance_values(arrival, role) for arrival, role in new])
+    connection.execute(insert(json_pending), [{"sop_instance_uid": arrival.sop_instance_uid} for arrival, _ in new])
     _update_study(connection, row, new, inputs, new_series=new_series)
     for arrival in inputs:
         _note_contribution(connection, arrival)

@@ -38,6 +38,11 @@ _DEEPEST = 64
 _MOST_FRAGMENTS = 1 << 20
 #: JSON of one data set, bytes; what goes beyond is left out.
 LONGEST_JSON = 64 << 20
+#: Room that an element takes at least, written or not: it bounds how many are looked at.
+_ELEMENT_ROOM = 16
+#: Elements of one data set that are left out before the rest is.
+_MOST_LEFT_OUT = 200
+_LOGGED_LEFT_OUT = 20
 _REMEMBERED_LENGTH = 512
 _REMEMBERED_ELEMENTS = 20_000
 _DEFAULT_CODECS = ("iso8859",)
@@ -97,8 +102,7 @@ class Walk:
         self._buffer = buffer
         self._bulk_base = bulk_base
         self._room = LONGEST_JSON
-        self.complete = True
-        """False once something was left out."""
+        self._left_out = 0
 
     def top_level(self, begin: int, end: int, encoding: Encoding) -> dict[int, bytes]:
         """Give the members of the data set's JSON object by tag."""
@@ -106,10 +110,11 @@ class Walk:
         try:
             self._data_set(begin, end, Level(encoding), elements)
         except _Broken as error:
+            self._left_out = 0  # this one is told in any case
             self._leave_out(max(elements, default=0), "all after this tag", error)
         return elements
 
-    def _data_set(self, position: int, end: int, level: Level, elements: dict[int, bytes]) -> int:  # noqa: C901, PLR0912
+    def _data_set(self, position: int, end: int, level: Level, elements: dict[int, bytes]) -> int:  # noqa: C901, PLR0912, PLR0915
         """Write the elements up to `end` or an item's delimiter; give where they end.
 
         One loop, because a call for each element would take longer than all else.
@@ -137,6 +142,8 @@ class Walk:
                 if content is not None:
                     elements[group << 16 | number] = content
                     self._room -= len(content)
+                    if self._room < 0:
+                        raise _Broken("too long")
                     if number < 0x100 and group & 1:
                         self._take_note(group << 16 | number, buffer[value:following], level)
                     position = following
@@ -156,11 +163,12 @@ class Walk:
                     memory.note(known, element, content)
                 if tag in _DECIDING:
                     known = memory.of(level)
+            self._room -= _ELEMENT_ROOM
             if content is not None:
                 elements[tag] = content
                 self._room -= len(content)
-                if self._room < 0:
-                    raise _Broken("too long")
+            if self._room < 0:
+                raise _Broken("too long")
             position = following
         return position
 
@@ -297,7 +305,11 @@ class Walk:
                 level.pixel_representation = level.numbers[tag]
 
     def _leave_out(self, tag: int, where: str, error: ValueError) -> None:
-        self.complete = False
+        self._left_out += 1
+        if self._left_out > _MOST_LEFT_OUT:
+            raise _Broken("too many values that JSON cannot hold")
+        if self._left_out > _LOGGED_LEFT_OUT:
+            return
         log.warning(
             "attribute left out of DICOM JSON",
             extra={"action": "json_left_out", "tag": f"{tag:08X}", "where": where, "why": str(error)},

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -136,6 +137,31 @@ instances = Table(
     Column("host", Text, nullable=False, default=""),
     Column("association_id", String(64)),
     Index("ix_instances_series", "study_instance_uid", "series_instance_uid", "instance_number"),
+)
+
+#: Instances whose DICOM JSON is to be made: written with the instance, removed with the segment that holds it.
+json_pending = Table(
+    "json_pending",
+    metadata,
+    Column("sop_instance_uid", UID, ForeignKey("instances.sop_instance_uid", ondelete="CASCADE"), primary_key=True),
+)
+
+#: DICOM JSON of instances of a series, many in one row: they share most of their text and compress 60-fold together.
+json_segments = Table(
+    "json_segments",
+    metadata,
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("series_instance_uid", UID, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("number_of_instances", Integer, nullable=False),
+    Column("entries", Text, nullable=False),  # JSON list of [SOP Instance UID, beginning of its SHA-256, bytes]
+    Column("body", LargeBinary, nullable=False),  # the instances' JSON one after another, deflated
+    ForeignKeyConstraint(
+        ["study_instance_uid", "series_instance_uid"],
+        ["series.study_instance_uid", "series.series_instance_uid"],
+        name="fk_json_segments_series",
+        ondelete="CASCADE",
+    ),
 )
 
 #: Other bytes under a kept SOP Instance UID: durable, answered Success, classed later by the courier.

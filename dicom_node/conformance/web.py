@@ -9,10 +9,11 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
 from dicom_node.conformance.markdown import table
-from dicomweb import qido, wado
+from dicomweb import metadata, qido, wado
 from dicomweb.problems import STATUS
 from storage.blobs import BlobStore
 from storage.index import Index
+from storage.json_maker import Metadata
 from storage.matching import Level
 from storage.search import matched_attributes
 
@@ -27,6 +28,7 @@ def _resources() -> str:
     nothing: Any = None
     routers = (
         ("QIDO-RS", qido.routes(cast(Index, nothing), _nobody)),
+        ("WADO-RS", metadata.routes(cast(Metadata, nothing), _nobody)),
         ("WADO-RS", wado.routes(cast(Index, nothing), cast(BlobStore, nothing), _nobody)),
     )
     rows = [row for name, router in routers for row in _routes(name, router)]

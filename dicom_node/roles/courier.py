@@ -18,6 +18,7 @@ from dicom_node.scu.association import Timeouts
 from dicom_node.supervisor import RoleContext
 from dicom_node.worker.commitments import CommitmentReports, ReportParts
 from dicom_node.worker.deliver import deliver
+from dicom_node.worker.describe import Describer
 from dicom_node.worker.disk import DiskWatch, Room
 from dicom_node.worker.parts import CourierParts
 from dicom_node.worker.watch import CourierWatch
@@ -77,7 +78,8 @@ def run(context: RoleContext) -> None:
     reporter = threading.Thread(target=reports.run, args=(context.stop,), name="commitment-reports")
     disk = DiskWatch(settings.disk, partial(_room, blob_root(settings)))
     disk_watch = threading.Thread(target=disk.run, args=(context.stop,), name="disk-watch")
-    threads = (watch, cleaner, reporter, disk_watch)
+    describer = threading.Thread(target=Describer(settings).run, args=(context.stop,), name="describer")
+    threads = (watch, cleaner, reporter, disk_watch, describer)
     for thread in threads:
         thread.start()
     try:
