@@ -6,6 +6,7 @@ Head up, front up, the patient's right on the left; outlines rather than fills; 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from io import BytesIO
 from typing import Any, Literal
 
@@ -100,7 +101,8 @@ def _outline(picture: npt.NDArray[np.uint8], mask: Mask, colour: Colour, size: t
 
 
 def _write(image: Image.Image, plane: Plane, engine: str, legend: Sequence[tuple[str, Colour]], where: str) -> None:
-    draw = ImageDraw.Draw(image)
+    # Edged in black: it must be read on white tissue too.
+    write = partial(ImageDraw.Draw(image).text, stroke_width=1, stroke_fill=(0, 0, 0))
     small, large = ImageFont.load_default(14), ImageFont.load_default(18)
     width, height = image.size
     left, right, upper, lower = _EDGES[plane]
@@ -110,9 +112,9 @@ def _write(image: Image.Image, plane: Plane, engine: str, legend: Sequence[tuple
         (upper, (width / 2, 6), "mt"),
         (lower, (width / 2, height - 6), "mb"),
     ):
-        draw.text(place, text, fill=(255, 255, 255), font=large, anchor=anchor)
-    draw.text((8, 6), "RESEARCH", fill=(255, 200, 60), font=large)
-    draw.text((8, 28), engine, fill=(220, 220, 220), font=small)
-    draw.text((width - 8, 6), f"{plane} {where}", fill=(220, 220, 220), font=small, anchor="rt")
+        write(place, text, fill=(255, 255, 255), font=large, anchor=anchor)
+    write((8, 6), "RESEARCH", fill=(255, 200, 60), font=large)
+    write((8, 30), engine, fill=(220, 220, 220), font=small)
+    write((width - 8, 6), f"{plane} {where}", fill=(220, 220, 220), font=small, anchor="rt")
     for number, (label, colour) in enumerate(legend):
-        draw.text((8, height - 8 - 18 * (len(legend) - 1 - number)), label, fill=colour, font=small, anchor="lb")
+        write((8, height - 8 - 20 * (len(legend) - 1 - number)), label, fill=colour, font=small, anchor="lb")

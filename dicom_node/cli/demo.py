@@ -24,6 +24,8 @@ def register(app: typer.Typer) -> None:
         """Play the main job: a study goes in by C-STORE, SR and SEG come back to a PACS stand-in."""
         if source is not None and not source.is_dir():
             raise ConfigError(f"{source}: no such folder")
+        if keep and not sys.stdin.isatty():
+            typer.echo("There is no terminal to end it from: the demo's node is not left up.", err=True)
         good = play(folder.absolute(), source=source, keep=keep and sys.stdin.isatty(), console=Console())
         if not good:
             raise SystemExit(1)

@@ -7,9 +7,10 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydicom import Dataset, dcmread
+
+from dicom_node.demo.way import Step
 
 #: Attributes whose values in a result must be those of the source.
 _IDENTITY = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate")
@@ -29,13 +30,29 @@ class StudyShown:
     """What the demo shows of one study."""
 
     study_instance_uid: str
-    way: dict[str, Any]
-    """The node's own account, as `/api/studies/{uid}` gives it."""
+    state: str
+    steps: tuple[Step, ...]
+    """Its way: sent, then through the node, then received."""
+    spans: tuple[tuple[str, float], ...]
+    """What took how many seconds."""
     report: str
-    """The SR as text; empty where there is none."""
+    """The SR that was received, as text; empty where none was."""
     received: tuple[Received, ...]
     problems: tuple[str, ...]
     """Why the demo failed for this study; empty: SR and SEG arrived and passed their checks."""
+
+
+def checks_made() -> tuple[str, ...]:
+    """Say what `check_received` asks for on this machine."""
+    iod = "dciodvfy finds no error in them"
+    if shutil.which("dciodvfy") is None:
+        iod = "(their IODs are not checked: dciodvfy is not installed (Debian: apt-get install dicom3tools))"
+    return (
+        "one SR and one SEG arrived",
+        "patient and study are those of the images",
+        "all they refer to was sent or arrived",
+        iod,
+    )
 
 
 def check_received(received: Path, sent: Path, study_instance_uid: str) -> tuple[tuple[Received, ...], tuple[str, ...]]:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydicom import Dataset, dcmread
 
-from dicom_node.demo.checks import Received, StudyShown
+from dicom_node.demo.checks import Received, StudyShown, checks_made
 from dicom_node.demo.stage import MODALITY, PACS
 from dicom_node.pictures import PLANES, draw, referenced_images
 from inference.volume import SourceInstance, read_volume
@@ -23,7 +23,9 @@ def write_page(folder: Path, sent: Path, shown: Sequence[StudyShown]) -> Path:
     page = folder / "index.html"
     environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
     studies = [_study(folder, sent, number, study) for number, study in enumerate(shown, start=1)]
-    text = environment.get_template("page.html").render(studies=studies, modality=MODALITY, pacs=PACS)
+    text = environment.get_template("page.html").render(
+        studies=studies, modality=MODALITY, pacs=PACS, checks=checks_made()
+    )
     page.write_text(text, encoding="utf-8")
     return page
 
@@ -35,7 +37,9 @@ def _study(folder: Path, sent: Path, number: int, study: StudyShown) -> dict[str
         "problems": study.problems,
         "report": study.report,
         "pictures": _pictures(folder, sent, number, segs[0]) if segs else [],
-        "way": [step | {"clock": step["at"][11:23]} for step in study.way["way"]],
+        "state": study.state,
+        "steps": study.steps,
+        "spans": study.spans,
         "received": [_line(folder, each) for each in study.received],
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from configs.peers import Peer
-from dicom_node.demo.checks import StudyShown, check_received
+from dicom_node.demo.checks import StudyShown, check_received, checks_made
 from dicom_node.demo.page import write_page
 from dicom_node.demo.phantom import write_phantom_study
 from dicom_node.demo.stage import MODALITY, NODE, PACS, DemoFailed, Stage
+from dicom_node.demo.way import Sending, spans_of, steps_of
+from dicom_node.errors import ContextRefused
+from dicom_node.parts import now
 from dicom_node.scu.files import copy_instances, outgoing
-from dicom_node.scu.store import send
+from dicom_node.scu.store import Outgoing, send
+from inference.results.text import report_text
 
 #: States in which nothing more will happen to a study by itself.
 _FINAL_STUDY = frozenset({"answered", "declined", "failed", "unmatched", "quarantined", "waiting for engine"})
@@ -47,20 +51,18 @@ def play(folder: Path, *, source: Path | None, keep: bool, console: Console) -> 
             files = _make_study(stage, source, progress)
             stage.start_pacs()
             stage.start_node()
-            uids = _send(stage, files, progress)
+            sending = _send(stage, files, progress)
+            uids = [study["study_instance_uid"] for study in reversed(stage.get("/api/studies")["studies"])]
             _await_answers(stage, uids, progress)
-        shown = tuple(_look(stage, uid) for uid in uids)
+        shown = tuple(_look(stage, uid, sending) for uid in uids)
         page = write_page(stage.folder, stage.sent, shown)
-        for study in shown:
-            _show(study, console)
-        good = all(not study.problems for study in shown)
-        console.print(f"\nThe page to look at: {page}", highlight=False)
-        console.print(
-            f"Took {time.monotonic() - began:.0f} s. {'All checks passed.' if good else 'NOT as it should be.'}"
-        )
+        good = not sending.refused and all(not study.problems for study in shown)
+        _say_all(console, shown, sending, page)
+        verdict = "SR and SEG arrived and passed their checks." if good else "NOT as it should be: see PROBLEM above."
+        _say(console, f"Took {time.monotonic() - began:.0f} s. {verdict}")
         if keep:
-            console.print(
-                f"Left up until Ctrl-C: console {stage.base_url}/console, DICOMweb {stage.base_url}/dicom-web"
+            _say(
+                console, f"Left up until Ctrl-C: console {stage.base_url}/console, DICOMweb {stage.base_url}/dicom-web"
             )
             _wait_for_interrupt()
     return good
@@ -77,6 +79,9 @@ def _make_study(stage: Stage, source: Path | None, progress: Progress) -> list[P
         files = copy_instances(source, stage.sent)
         if not files:
             raise DemoFailed(f"{source} holds no DICOM instances.")
+        others = sum(path.is_file() for path in source.rglob("*")) - len(files)
+        if others:
+            progress.console.print(f"{others} files of {source} are no DICOM instances: left out.", highlight=False)
         progress.update(task, total=len(files), completed=len(files))
         return files
     task = progress.add_task("Making a chest CT phantom", total=None)
@@ -85,22 +90,27 @@ def _make_study(stage: Stage, source: Path | None, progress: Progress) -> list[P
     return files
 
 
-def _send(stage: Stage, files: Sequence[Path], progress: Progress) -> list[str]:
-    """Send all files as a modality would; give the studies' UIDs in the order of their first image."""
+def _send(stage: Stage, files: Sequence[Path], progress: Progress) -> Sending:
+    """Send all files as a modality would."""
     items = [outgoing(path) for path in files]
     task = progress.add_task(f"Sending by C-STORE as {MODALITY}", total=len(items))
     node = Peer(ae_title=NODE, host="127.0.0.1", port=stage.ports.dimse)
-    refused: list[int] = []
+    refused: list[str] = []
 
-    def on_status(_: object, status: int) -> None:
+    def on_status(item: Outgoing, status: int) -> None:
         if status != 0x0000:
-            refused.append(status)
+            refused.append(f"{item.sop_instance_uid}: 0x{status:04X}")
         progress.advance(task)
 
-    send(node, calling_ae_title=MODALITY, items=items, on_status=on_status)
-    if refused:
-        raise DemoFailed(f"The node did not keep {len(refused)} instances; first status 0x{refused[0]:04X}.")
-    return [study["study_instance_uid"] for study in reversed(stage.get("/api/studies")["studies"])]
+    def on_refused(item: Outgoing, refusal: ContextRefused) -> None:
+        refused.append(f"{item.sop_instance_uid}: {refusal}")
+        progress.advance(task)
+
+    began = now()
+    send(node, calling_ae_title=MODALITY, items=items, on_status=on_status, on_refused=on_refused)
+    if len(refused) == len(items):
+        raise DemoFailed(f"The node kept none of {len(items)} instances; the first: {refused[0]}")
+    return Sending(began, now(), len(items) - len(refused), tuple(refused))
 
 
 def _await_answers(stage: Stage, uids: Sequence[str], progress: Progress) -> None:
@@ -124,25 +134,50 @@ def _is_final(study: dict[str, Any]) -> bool:
     return study["state"] in _FINAL_STUDY and deliveries
 
 
-def _look(stage: Stage, uid: str) -> StudyShown:
-    way = stage.get(f"/api/studies/{uid}")
-    report = stage.get_text(f"/api/studies/{uid}/report.txt") if way["results"] else ""
+def _look(stage: Stage, uid: str, sending: Sending) -> StudyShown:
+    page = stage.get(f"/api/studies/{uid}")
     received, problems = check_received(stage.received, stage.sent, uid)
-    return StudyShown(uid, way, report, received, problems)
+    files = [(each.modality, each.path) for each in received]
+    if page["state"] != "answered":
+        problems = (f"The study is {page['state']}, not answered: {page['reason']}", *problems)
+    return StudyShown(
+        study_instance_uid=uid,
+        state=page["state"],
+        steps=tuple(steps_of(page, sending, files, PACS)),
+        spans=tuple(spans_of(page, sending, files)),
+        report="\n\n".join(report_text(each.dataset).strip() for each in received if each.modality == "SR"),
+        received=received,
+        problems=problems,
+    )
+
+
+def _say(console: Console, text: str) -> None:
+    # Long lines stay whole: a path broken in two cannot be copied.
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _say_all(console: Console, shown: Sequence[StudyShown], sending: Sending, page: Path) -> None:
+    for study in shown:
+        _show(study, console)
+    for refusal in sending.refused:
+        _say(console, f"PROBLEM: not kept by the node: {refusal}")
+    _say(console, f"\nWhat must hold: {'; '.join(checks_made())}.")
+    _say(console, f"The page to look at: {page}")
 
 
 def _show(study: StudyShown, console: Console) -> None:
-    say: Callable[[str], None] = lambda text: console.print(text, highlight=False, markup=False)  # noqa: E731
-    say(f"\nStudy {study.study_instance_uid}")
-    for step in study.way["way"]:
-        say(f"  {step['at']}  {step['subject']:<9} {step['to_state']:<20} {step['reason']}")
+    _say(console, f"\nStudy {study.study_instance_uid}: {study.state}")
+    for step in study.steps:
+        clock = f"{step.at:%H:%M:%S}.{step.at.microsecond // 1000:03d}"
+        _say(console, f"  {clock} {step.after_s:>+7.1f} s  {step.what:<9} {step.state:<10} {step.why}".rstrip())
+    _say(console, "  " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in study.spans))
     if study.report:
-        say("\nThe report (SR as text)\n")
-        say("  " + study.report.replace("\n", "\n  "))
+        _say(console, "\nThe report (the SR that the PACS received, as text)\n")
+        _say(console, "  " + study.report.replace("\n", "\n  ") + "\n")
     for each in study.received:
-        say(f"{PACS} received {each.modality}: {each.path}")
+        _say(console, f"{PACS} received {each.modality}: {each.path}")
     for problem in study.problems:
-        say(f"PROBLEM: {problem}")
+        _say(console, f"PROBLEM: {problem}")
 
 
 def _wait_for_interrupt() -> None:
