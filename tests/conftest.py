@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +18,22 @@ from storage.migrate import migrate
 from storage.records import Kept, Origin, OriginKind
 from tests.builders import postgres
 from tests.builders.ct import encode
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was not run and why, one line per reason; what follows a colon tells only which file was missing."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ").partition(": ")[0]
+        if "not on this machine" in report.longrepr[2]
+        else report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    )
+    if reasons:
+        terminalreporter.section("not run, and why")
+    for reason, count in reasons.most_common():
+        terminalreporter.line(f"{count} {'test' if count == 1 else 'tests'}: {reason}")
+
 
 SENDER = Origin(OriginKind.DIMSE, peer="ct1", calling_ae_title="CT1", called_ae_title="DICOMNODE", host="127.0.0.1")
 

@@ -15,5 +15,5 @@ def shared_data(*parts: str) -> Path:
     root = Path(os.environ.get("DICOM_NODE_TEST_DATA") or _BESIDE)
     path = root.joinpath(*parts)
     if not path.exists():
-        pytest.skip(f"real data are not on this machine: {'/'.join(parts)} (set DICOM_NODE_TEST_DATA)")
+        pytest.skip(f"real data are not on this machine (set DICOM_NODE_TEST_DATA): {'/'.join(parts)}")
     return path
