@@ -10,13 +10,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from configs.errors import NodeError
 from configs.peers import Peer
 from dicom_node.demo.checks import StudyShown, check_received, checks_made
 from dicom_node.demo.page import write_page
 from dicom_node.demo.phantom import write_phantom_study
 from dicom_node.demo.stage import MODALITY, NODE, PACS, DemoFailed, Stage
 from dicom_node.demo.way import Sending, spans_of, steps_of
-from dicom_node.errors import ContextRefused
 from dicom_node.parts import now
 from dicom_node.scu.files import copy_instances, outgoing
 from dicom_node.scu.store import Outgoing, send
@@ -102,7 +102,7 @@ def _send(stage: Stage, files: Sequence[Path], progress: Progress) -> Sending:
             refused.append(f"{item.sop_instance_uid}: 0x{status:04X}")
         progress.advance(task)
 
-    def on_refused(item: Outgoing, refusal: ContextRefused) -> None:
+    def on_refused(item: Outgoing, refusal: NodeError) -> None:
         refused.append(f"{item.sop_instance_uid}: {refusal}")
         progress.advance(task)
 
