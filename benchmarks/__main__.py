@@ -1,4 +1,4 @@
-"""`make bench`: ingest beside other receivers, and latency from the last image to the report."""
+"""`make bench`: ingest beside other receivers, latency from the last image to the report, and starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from benchmarks import ingest, latency
+from benchmarks import ingest, latency, starts
 from benchmarks.receivers import installed
 
 
@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("-r", "--rounds", type=int, default=3)
     parser.add_argument("--studies", type=int, default=5, help="studies of the latency part; 0 leaves it out")
     parser.add_argument("--slices", type=int, default=200)
+    parser.add_argument("--starts", type=int, default=3, help="starts after the first one; 0 leaves them out")
     arguments = parser.parse_args()
     print(f"{platform.machine()}, Python {platform.python_version()}; read ratios, not decimals\n")
     folder = Path(tempfile.mkdtemp(prefix="dicom-node-bench-"))
@@ -32,6 +33,8 @@ def main() -> None:
             print(
                 latency.summary(latency.measure(folder / "latency", slices=arguments.slices, studies=arguments.studies))
             )
+        if arguments.starts:
+            print(starts.summary(starts.measure(folder / "starts", later=arguments.starts)))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
