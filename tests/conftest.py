@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pydicom import Dataset
 
 from storage.blobs import LocalBlobs
@@ -18,6 +19,10 @@ from storage.migrate import migrate
 from storage.records import Kept, Origin, OriginKind
 from tests.builders import postgres
 from tests.builders.ct import encode
+
+# How long an example takes says more of the machine's other work than of the code.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
