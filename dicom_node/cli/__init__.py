@@ -28,6 +28,8 @@ COMMANDS: dict[str, str] = {
     "peers": "peers",
     "keys": "keys",
     "engines": "engines",
+    "reproduce": "results",
+    "verify-result": "results",
 }
 
 

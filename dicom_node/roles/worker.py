@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
+from configs.peers import Peer
+from configs.settings import Settings
 from dicom_node.live_peers import LivePeers
 from dicom_node.parts import Storage, identity, now
 from dicom_node.supervisor import RoleContext
@@ -13,6 +16,7 @@ from inference.registry import engines
 from storage.deliveries import Deliveries
 from storage.findings_store import FindingsStore
 from storage.index import Index
+from storage.intake import Intake
 from storage.job_book import JobBook
 from storage.jobs import Analysis, Queue, Runner
 from storage.results import ResultBook
@@ -21,32 +25,37 @@ from storage.results import ResultBook
 _STOP_WITHIN_S = 10.0
 
 
+def worker_parts(settings: Settings, storage: Storage, intake: Intake, peers: Mapping[str, Peer]) -> WorkerParts:
+    """Put together what the story of a study needs."""
+    return WorkerParts(
+        index=Index(storage.database),
+        blobs=storage.blobs,
+        intake=intake,
+        job_book=JobBook(storage.database),
+        findings=FindingsStore(storage.database, storage.blobs),
+        results=ResultBook(storage.database),
+        deliveries=Deliveries(storage.database, Queue(storage.database)),
+        engines=engines(settings.engines),
+        peers=peers,
+        identity=identity(settings),
+        timezone=settings.node.timezone,
+        now=now,
+    )
+
+
 def run(context: RoleContext) -> None:
     """Do jobs until told to stop."""
     settings = context.settings
     storage = Storage.open(settings)
     intake = storage.intake(settings)
-    job_book = JobBook(storage.database)
-    parts = WorkerParts(
-        index=Index(storage.database),
-        blobs=storage.blobs,
-        intake=intake,
-        job_book=job_book,
-        findings=FindingsStore(storage.database, storage.blobs),
-        results=ResultBook(storage.database),
-        deliveries=Deliveries(storage.database, Queue(storage.database)),
-        engines=engines(settings.engines),
-        peers=LivePeers(context.config_dir / "peers.yaml", settings.peers),
-        identity=identity(settings),
-        timezone=settings.node.timezone,
-        now=now,
-    )
+    peers = LivePeers(context.config_dir / "peers.yaml", settings.peers)
+    parts = worker_parts(settings, storage, intake, peers)
     steps = (("infer", partial(infer, node=parts)), ("publish", partial(publish, node=parts)))
     runner = Runner(
         storage.database,
         executor_id="worker-1",
         lock_dir=settings.data_dir,
-        analysis=Analysis(steps=steps, book=job_book),
+        analysis=Analysis(steps=steps, book=parts.job_book),
     )
     runner.start()
     try:

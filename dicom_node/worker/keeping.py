@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dicom_node.worker.parts import WorkerParts
 from dicom_node.worker.revisions import RunFacts, revision_reason
 from dicom_node.worker.sources import headers_of
-from inference.findings import Findings
 from inference.findings_codec import decode_findings
 from inference.results.build import build_results, encode
-from inference.results.forms import CANONICAL
+from inference.results.forms import CANONICAL, Form
 from inference.results.result import Result
 from inference.results.run import Predecessor, Run
 from storage.errors import NotKept
@@ -56,22 +54,35 @@ def keep_results(record: FindingsRecord, node: WorkerParts) -> KeptSet:
     UnusableAnswer
         The findings cannot be encoded as correct objects.
     """
-    findings, used = decode_findings(record.content)
+    findings, _ = decode_findings(record.content)
     known = [result for result in node.results.of_run(record.run_key) if result.form == str(CANONICAL)]
     if not known or not all(_is_kept(result.sop_instance_uid, node) for result in known):
-        known = _build_and_keep(record, findings, used, node)
+        known = _build_and_keep(record, node)
     items = sorted(((result.sop_instance_uid, result.kind) for result in known), key=lambda item: _ORDER[item[1]])
     return KeptSet(record.run_key, str(CANONICAL), tuple(items), findings.refusal or "")
 
 
-def _build_and_keep(
-    record: FindingsRecord, findings: Findings, used: Sequence[str], node: WorkerParts
-) -> list[ResultRecord]:
+def build_from(record: FindingsRecord, node: WorkerParts, form: Form = CANONICAL) -> tuple[Result, ...]:
+    """Build one result set from stored findings, without keeping it.
+
+    Raises
+    ------
+    UnusableAnswer
+        The findings cannot be encoded as correct objects.
+    NotKept
+        An image that they were made from is no longer here.
+    """
+    findings, used = decode_findings(record.content)
     inputs = {one.sop_instance_uid: one for one in node.index.inputs_of(record.study_instance_uid)}
     # One that was set apart since then is no input any more, and still what these findings were made from.
     evidence = headers_of(node.blobs, [inputs.get(uid) or node.index.instance(uid) for uid in used])
-    results = build_results(findings, evidence, run_of(record, node), node.identity)
-    records = [_record_of(result, record, refused=findings.refusal is not None) for result in results]
+    return build_results(findings, evidence, run_of(record, node), node.identity, form)
+
+
+def _build_and_keep(record: FindingsRecord, node: WorkerParts) -> list[ResultRecord]:
+    results = build_from(record, node)
+    refused = decode_findings(record.content)[0].refusal is not None
+    records = [_record_of(result, record, refused=refused) for result in results]
     # Reserved first: from here on the node knows these UIDs as its own, whoever sends them back.
     node.results.reserve(records)
     for result in sorted(results, key=lambda result: _ORDER[result.kind]):

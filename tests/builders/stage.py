@@ -433,7 +433,9 @@ class Stage:
         )
         return True
 
-    def build(self, findings: Findings, evidence: Sequence[Dataset], run: Run, node: object) -> list[PaperResult]:
+    def build(
+        self, findings: Findings, evidence: Sequence[Dataset], run: Run, node: object, form: object
+    ) -> list[PaperResult]:
         """Stand in for `inference.results.build.build_results`: one SEG unless refused, and one SR."""
         made = []
         for kind in ("sr",) if findings.refusal else ("sr", "seg"):
