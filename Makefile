@@ -5,7 +5,7 @@ BASE := $(PYTHON3) scripts/bootstrap.py
 export OPENBLAS_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup run demo test unit check bench conformance clean
+.PHONY: help setup run demo test unit check bench chaos conformance clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,7 +24,7 @@ demo: ## the main job in one command; FROM=folder takes real files, KEEP=1 leave
 test: setup ## all tests; installs independent peers where it may
 	@scripts/test_tools.sh
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
-	@echo "Not part of this run: make bench (figures, not checks)."
+	@echo "Not part of this run: make bench (figures, not checks), make chaos (kills, cuts and fuzzing at length)."
 
 unit: setup ## unit tests alone
 	@$(BIN)/python -m pytest -q tests/unit -n 2
@@ -45,6 +45,9 @@ build:
 
 bench: setup ## ingest rate and latency from the last image to the report, as a table
 	@$(BIN)/python -m benchmarks
+
+chaos: setup ## kill, cut, flood and fuzz a node at length and write docs/chaos.md; SCALE=1 for the full counts, SEED=n
+	@$(BIN)/python -m tests.chaos --scale $(or $(SCALE),0.1) --seed $(or $(SEED),20261124)
 
 clean: ## remove what was built; data/ stays
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

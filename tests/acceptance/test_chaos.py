@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.audit import sqlite_is_sound
+from tests.chaos.fuzz import fuzz
 from tests.chaos.ingest import ingest_under_kills
 from tests.chaos.network import cut_connections, many_connections, refuse_many, slow_peers
 from tests.chaos.results import results_under_kills
+from tests.chaos.storm import duplicate_storm
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -57,3 +59,20 @@ def test_connections_leave_nothing_behind(tmp_path: Path) -> None:
 def test_a_refusal_is_cheap(tmp_path: Path) -> None:
     refusals = refuse_many(tmp_path, count=150)
     assert refusals.cpu_ms_each <= 5.0, refusals
+
+
+def test_the_same_study_from_sixteen_senders_at_once_is_one_study_and_one_inference(tmp_path: Path) -> None:
+    storm = duplicate_storm(tmp_path, senders=16, instances=25, rounds=2, seed=SEED)
+    assert storm.statuses == {0x0000: 16 * 25 * 2}
+    assert (storm.studies, storm.inputs, storm.decisions, storm.findings) == (1, 25, 1, 1)
+    assert storm.found.clean
+    assert storm.found.orphans == ()
+    assert storm.ledger == "0 unexplained"
+
+
+def test_mutated_instances_and_messages_harm_nobody(tmp_path: Path) -> None:
+    fuzzed = fuzz(tmp_path, data_sets=250, associations=100, seed=SEED)
+    assert (fuzzed.deaths, fuzzed.unexpected) == (0, 0), f"seed {SEED}"
+    assert set(fuzzed.statuses) <= {0x0000, 0xA900, 0xC000}
+    assert fuzzed.slowest_s <= 5
+    assert fuzzed.ledger == "0 unexplained"

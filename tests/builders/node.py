@@ -92,7 +92,7 @@ class NodeProcess:
                 self._command("up"), env=self.environ, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
             )
         try:
-            wait_until(self._is_ready, within_s=30, what="the node is ready")
+            wait_until(self._is_ready, within_s=60, what="the node is ready")
         except AssertionError:
             raise AssertionError(self.log()[-4000:]) from None
         return time.monotonic() - began

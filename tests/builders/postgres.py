@@ -7,7 +7,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,7 +39,23 @@ def cluster(programs: Path) -> Iterator[Cluster]:
         options = f"-k {folder} -c listen_addresses='' -c fsync=off -c max_connections=200"
         _run(user, programs / "pg_ctl", "-D", data, "-l", folder / "log", "-w", "-o", options, "start")
         try:
-            yield Cluster(folder)
+            yield Cluster(
+                folder,
+                restart=lambda mode: _run(
+                    user,
+                    programs / "pg_ctl",
+                    "-D",
+                    data,
+                    "-l",
+                    folder / "log",
+                    "-w",
+                    "-m",
+                    mode,
+                    "-o",
+                    options,
+                    "restart",
+                ),
+            )
         finally:
             _run(user, programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
     finally:
@@ -49,8 +65,10 @@ def cluster(programs: Path) -> Iterator[Cluster]:
 class Cluster:
     """Gives each test a migrated database of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, restart: Callable[[str], None]) -> None:
         self._folder = folder
+        self.restart = restart
+        """End the server and start it again; `immediate`: without a word to its clients, as a crash does."""
         self._number = 0
         self._execute(f"CREATE DATABASE {_TEMPLATE}")
         migrate(self._url(_TEMPLATE))

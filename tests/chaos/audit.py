@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from storage.database import Database, default_url
 from storage.part10 import pass_file_meta
+from storage.records import InstanceRole
 from storage.tables import instances, variants
 
 
@@ -27,7 +28,7 @@ class Found:
     altered: tuple[str, ...]
     """The file's data set has another digest than what was sent."""
     phantom: tuple[str, ...]
-    """A row of an instance that nobody offered, or that no file bears out."""
+    """A row of an instance that nobody offered and we did not make, or that no file bears out."""
     doubled: tuple[str, ...]
     """Set aside as other bytes though the same bytes were sent."""
     orphans: tuple[str, ...]
@@ -56,7 +57,8 @@ def audit(
     altered = [
         uid for uid, sent in offered.items() if digests.get(uid) and not (digests[uid] == rows[uid].sha256 == sent)
     ]
-    phantom = [uid for uid, digest in digests.items() if uid not in offered or not digest]
+    ours = {uid for uid, row in rows.items() if row.role == InstanceRole.RESULT}
+    phantom = [uid for uid, digest in digests.items() if uid not in offered.keys() | ours or not digest]
     named = {row.path for row in rows.values()} | set(aside.values())
     files = {path.relative_to(root).as_posix() for path in (root / "instances").rglob("*") if path.is_file()}
     return Found(

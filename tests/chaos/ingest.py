@@ -32,9 +32,10 @@ class Sent:
 class Senders:
     """Some modalities that send until told to stop, and send again whatever got no answer."""
 
-    def __init__(self, port: int, count: int, *, seed: int) -> None:
+    def __init__(self, port: int, count: int, *, seed: int, calling: str | None = None) -> None:
         self.sent = Sent()
         self._port = port
+        self._calling = calling
         self._seed = seed
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -59,7 +60,7 @@ class Senders:
             again = bool(before) and chance.random() < 0.1
             made = chance.choice(before) if again else mill.make(at // _INSTANCES_A_STUDY, at % _INSTANCES_A_STUDY)
             at += not again
-            association = self._bring(association, made, calling=f"CT{number + 1}")
+            association = self._bring(association, made, calling=self._calling or f"CT{number + 1}")
             with self._lock:
                 self.sent.repeats += again
             if not again:

@@ -78,7 +78,7 @@ def cut_connections(folder: Path, *, count: int, seed: int) -> Cuts:
     with node_up(folder) as node:
         receiver = node.role_pids()["receiver"]
         warm_up(node)
-        cuts.before = costs_of(receiver)
+        cuts.before = settled(receiver)
         for number in range(count):
             with contextlib.suppress(Gone):
                 _one_cut(node, mill, number, chance.choice(_CUTS), chance, cuts)
@@ -132,6 +132,17 @@ def warm_up(node: NodeProcess) -> None:
             modality.release()
 
 
+def settled(pid: int) -> Costs:
+    """Look at a process once its threads do not get fewer any more."""
+    now = costs_of(pid)
+    for _ in range(20):
+        time.sleep(1.0)
+        before, now = now, costs_of(pid)
+        if now.threads >= before.threads:
+            break
+    return now
+
+
 def _is_back(pid: int, before: Costs | None) -> bool:
     now = costs_of(pid)
     assert before is not None
@@ -156,7 +167,7 @@ def many_connections(folder: Path, *, associations: int, bare: int, aborts: int)
         warm_up(node)
         for _ in range(min(200, associations)):
             Modality(node.dimse_port).release()
-        before = costs_of(receiver)
+        before = settled(receiver)
         for number in range(max(associations, bare, aborts)):
             if number < associations:
                 Modality(node.dimse_port).release()
@@ -165,7 +176,7 @@ def many_connections(folder: Path, *, associations: int, bare: int, aborts: int)
             if number < aborts:
                 Modality(node.dimse_port).abort()
         wait_until(lambda: _is_back(receiver, before), within_s=30, what="threads and descriptors are back")
-        return Leak(associations, bare, aborts, before, costs_of(receiver))
+        return Leak(associations, bare, aborts, before, settled(receiver))
 
 
 @dataclass(frozen=True)
