@@ -1,4 +1,7 @@
-"""Forget what the queue did long ago. The rows of jobs and deliveries stay; only dbos's own records go."""
+"""Forget what nobody asks for any more: turns of the queue, associations that ended, callers that were refused.
+
+The rows of jobs and deliveries stay, and so does who sent what.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Table, delete, select, tuple_
 
 from storage import tables
 from storage.database import Database
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 #: Deleted in one transaction: about 12 ms under the write lock.
 BATCH = 200
 _PAUSE_S = 0.005
+#: Refused callers that are remembered at most: whoever calls under ever new names must not fill the disk.
+MOST_REFUSED = 10_000
 
 
 def prune(
@@ -43,6 +48,45 @@ def prune(
         removed += len(over)
         kept += len(turns) - len(over)
     return removed
+
+
+def forget_contacts(
+    database: Database,
+    before: datetime,
+    *,
+    most_refused: int = MOST_REFUSED,
+    batch: int = BATCH,
+    pause: Callable[[float], None] = time.sleep,
+) -> int:
+    """Remove associations that ended and callers last refused before a time, and refusals beyond the latest.
+
+    Gives how many rows that were.
+    """
+    associations, refused = tables.associations, tables.refused_callers
+    oldest = select(refused.c.last_at).order_by(refused.c.last_at.desc()).offset(most_refused).limit(1)
+    with database.read() as connection:
+        beyond = connection.execute(oldest).scalar_one_or_none()
+    removed = _delete(database, associations, associations.c.closed_at < before, batch, pause)
+    removed += _delete(database, refused, refused.c.last_at < before, batch, pause)
+    if beyond is not None:
+        removed += _delete(database, refused, refused.c.last_at <= beyond, batch, pause)
+    return removed
+
+
+def _delete(
+    database: Database, table: Table, wanted: ColumnElement[bool], batch: int, pause: Callable[[float], None]
+) -> int:
+    """Delete rows in short transactions: a long one would hold up whoever keeps instances."""
+    key = tuple_(*table.primary_key.columns)
+    removed = 0
+    while True:
+        with database.write() as connection:
+            some = select(*table.primary_key.columns).where(wanted).limit(batch)
+            count = connection.execute(delete(table).where(key.in_(some))).rowcount
+        removed += count
+        if count < batch:
+            return removed
+        pause(_PAUSE_S)
 
 
 def _over(database: Database, turns: Sequence[EndedTurn]) -> list[str]:

@@ -29,7 +29,7 @@ from storage.deliveries import Deliveries
 from storage.index import Index
 from storage.intake import Intake
 from storage.jobs import Delivery, Queue, Runner
-from storage.pruning import prune
+from storage.pruning import forget_contacts, prune
 from storage.reconcile import take_in_orphans
 from storage.variants import Variants
 
@@ -39,6 +39,8 @@ _STOP_WITHIN_S = 10.0
 #: Turns of the queue that ended are kept this long, for a look at them; then their rows alone remain.
 _TURNS_KEPT = timedelta(days=7)
 _CLEAN_EVERY_S = 3600.0
+#: Associations that ended and refused callers are remembered this long.
+_CONTACTS_KEPT = timedelta(days=30)
 #: A file whose row nobody can still be waiting to commit.
 _ORPHANED_AFTER = timedelta(hours=1)
 
@@ -132,6 +134,8 @@ def _clean_once(context: RoleContext, storage: Storage, intake: Intake, queue: Q
     before = now() - _ORPHANED_AFTER
     orphans = take_in_orphans(storage.database, storage.blobs, intake, before=before, stop=context.stop)
     pruned = prune(storage.database, queue, now() - _TURNS_KEPT)
-    facts = {"swept": swept, "orphans_known": orphans.known, "orphans_kept": orphans.kept, "turns_pruned": pruned}
+    forgotten = forget_contacts(storage.database, now() - _CONTACTS_KEPT)
+    facts = {"swept": swept, "orphans_known": orphans.known, "orphans_kept": orphans.kept}
+    facts |= {"turns_pruned": pruned, "contacts_forgotten": forgotten}
     if any(facts.values()):
         log.info("leftovers tidied up", extra={"action": "cleaned", **facts})
