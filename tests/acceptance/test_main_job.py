@@ -85,6 +85,29 @@ def test_a_late_slice_leads_to_a_second_revision(hospital: Hospital, chest: tupl
     assert len({result["series_instance_uid"] for result in study["results"]}) == 2
 
 
+def test_a_slice_that_comes_during_the_analysis_is_in_the_last_result(
+    hospital: Hospital, chest: tuple[str, list[Path]]
+) -> None:
+    uid, files = chest
+    hospital.send(files[:-1])
+    wait_until(lambda: hospital.node.study(uid)["state"] == "analysing", within_s=30, what="the job is there")
+    hospital.send(files[-1:])
+    study = wait_until(
+        lambda: (page := hospital.node.study(uid))["decision_number"] == 2 and page["state"] == "answered" and page,
+        within_s=90,
+        what="second decision is answered",
+    )
+    current = [result for result in study["results"] if result["current"]]
+    assert sorted(result["kind"] for result in current) == ["seg", "sr"]
+    (segmentation,) = (result for result in current if result["kind"] == "seg")
+    wait_until(
+        lambda: segmentation["sop_instance_uid"] in {str(each.SOPInstanceUID) for each in hospital.objects()},
+        within_s=30,
+        what="the last result is at the PACS",
+    )
+    assert hospital.node.run("ledger").stdout.splitlines()[-1] == "0 unexplained"
+
+
 @pytest.mark.parametrize("role", ["worker", "courier", "web", "receiver"])
 def test_a_role_killed_in_the_middle_loses_and_doubles_nothing(
     hospital: Hospital, chest: tuple[str, list[Path]], role: str

@@ -118,6 +118,35 @@ def test_sixteen_senders_of_one_series_lead_to_one(database: Database, blobs: Lo
     assert len(kept_files(blobs)) == 8
 
 
+def test_the_same_instance_in_another_syntax_is_set_aside_and_each_form_is_kept_once(
+    database: Database, blobs: LocalBlobs, intake: Intake
+) -> None:
+    forms = [encode(make_ct_instance(), syntax) for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)]
+    outcomes = [intake.receive(BytesIO(form), SENDER).outcome for form in (*forms, *forms, *forms)]
+    assert outcomes[:2] == [Outcome.KEPT, Outcome.SET_ASIDE]
+    assert outcomes[2::2] == [Outcome.ALREADY_KEPT] * 2
+    assert outcomes[3::2] == [Outcome.SET_ASIDE] * 2
+    assert one(database, instances).transfer_syntax_uid == ExplicitVRLittleEndian
+    assert one(database, variants).transfer_syntax_uid == ImplicitVRLittleEndian
+    assert len(kept_files(blobs)) == 2
+
+
+def test_different_bytes_under_one_uid_at_once_are_each_kept_once(
+    database: Database, blobs: LocalBlobs, intake: Intake
+) -> None:
+    files = [encode(make_ct_instance(PatientID=f"TEST-{number}")) for number in range(8)]
+    with ThreadPoolExecutor(16) as senders:
+        kept = [each.result() for each in [senders.submit(intake.receive, BytesIO(f), SENDER) for f in files * 4]]
+    outcomes = [each.outcome for each in kept]
+    assert (outcomes.count(Outcome.KEPT), outcomes.count(Outcome.ALREADY_KEPT)) == (1, 3)
+    assert outcomes.count(Outcome.SET_ASIDE) == 28
+    assert (count(database, instances), count(database, variants)) == (1, 7)
+    assert len(kept_files(blobs)) == 8
+    assert one(database, studies).number_of_instances == 1
+    for each in kept:
+        assert blobs.exists(each.path)
+
+
 def test_two_processes_worth_of_intakes_agree_on_one_row(database_url: str, blobs: LocalBlobs) -> None:
     databases = [Database(database_url) for _ in range(3)]
     doors = [Intake(database, blobs, reserve_bytes=0) for database in databases]
