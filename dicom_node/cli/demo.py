@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def register(app: typer.Typer) -> None:
             raise ConfigError(f"{source}: no such folder")
         if keep and not sys.stdin.isatty():
             typer.echo("There is no terminal to end it from: the demo's node is not left up.", err=True)
+        # Asked to end, it ends its node and stand-in too, as after Ctrl-C.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         good = play(folder.absolute(), source=source, keep=keep and sys.stdin.isatty(), console=Console())
         if not good:
             raise SystemExit(1)

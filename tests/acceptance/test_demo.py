@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,7 @@ from dicom_node.demo.pacs import PacsStandIn
 from dicom_node.demo.phantom import write_phantom_study
 from dicom_node.demo.stage import PACS, Stage
 from tests.builders.ct import encode, make_ct_series
-from tests.builders.node import ROOT
+from tests.builders.node import ROOT, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -99,6 +101,18 @@ def test_a_study_that_no_rule_wants_makes_the_demo_fail_with_the_reason(tmp_path
     assert done.returncode == 1
     assert "The study is unmatched, not answered: No rule matched." in done.stdout
     assert "No report arrived." in (tmp_path / "demo" / "index.html").read_text()
+
+
+def test_a_demo_that_is_told_to_end_takes_its_processes_with_it(tmp_path: Path, chest: Path) -> None:
+    command = [sys.executable, "-m", "dicom_node.cli", "demo", "--from", str(chest), "--folder", str(tmp_path / "demo")]
+    playing = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    log = tmp_path / "demo" / "node.log"
+    wait_until(lambda: log.exists() and "is up" in log.read_text(), within_s=90, what="its node is up")
+    (port,) = re.findall(r"DICOMNODE at 127\.0\.0\.1:(\d+)", log.read_text())
+    playing.terminate()
+    assert playing.wait(60) == 128 + signal.SIGTERM
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(port))) != 0, "its node listens still"
 
 
 @pytest.mark.parametrize(("name", "said"), [("missing", "no such folder"), ("empty", "holds no DICOM instances")])
