@@ -5,7 +5,15 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    FilePath,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
 
 from configs.section import AeTitle, Section
 
@@ -25,6 +33,29 @@ class Caps(Section):
 
     associations: PositiveInt | None = None
     instances_per_minute: PositiveInt | None = None
+
+
+class PeerTls(Section):
+    """How the peer and the node talk TLS; a peer that has it is neither called nor let in without."""
+
+    ca: FilePath | None = None
+    """Certificates (PEM) of whoever signs the peer's; absent: the system's."""
+    certificate: FilePath | None = None
+    """Our certificate with its chain (PEM), shown where the peer asks for one."""
+    key: FilePath | None = None
+    """Its private key, without a password."""
+    server_name: str | None = None
+    """Name in the certificate of the peer when we call it; absent: `host`."""
+    names: tuple[str, ...] = ()
+    """Names of which its certificate must bear one when it calls; empty: its AE title or host."""
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f:]{64,95}$")] | None = None
+    """Fingerprint of the certificate that it must show when it calls, in place of a name."""
+
+    @model_validator(mode="after")
+    def check_pair(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together")
+        return self
 
 
 class Peer(Section):
@@ -47,6 +78,7 @@ class Peer(Section):
     answer_as: AeTitle | None = None
     """The node's own AE title towards this peer."""
     caps: Caps = Caps()
+    tls: PeerTls | None = None
 
     @model_validator(mode="after")
     def check_reach(self) -> Self:

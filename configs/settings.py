@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from pydantic import (
     AfterValidator,
     Field,
+    FilePath,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
@@ -44,6 +45,27 @@ class NodeSettings(Section):
     """Time zone of results whose sources name none."""
 
 
+class TlsSettings(Section):
+    """How peers are served over TLS: `dimse.port` then speaks TLS alone."""
+
+    certificate: FilePath
+    """Our certificate with its chain (PEM)."""
+    key: FilePath
+    """Its private key, without a password."""
+    ca: FilePath | None = None
+    """Certificates (PEM) of whoever signs those of peers."""
+    require_client_certificate: bool = True
+    """Whether a peer must show a certificate, in the name of its AE title, its host, or as its `tls` says."""
+    plaintext_port: Port | None = None
+    """Port without TLS beside, for peers that have none."""
+
+    @model_validator(mode="after")
+    def check_ca(self) -> Self:
+        if self.require_client_certificate and self.ca is None:
+            raise ValueError("require_client_certificate needs ca")
+        return self
+
+
 class DimseSettings(Section):
     """Where DICOM peers reach the node."""
 
@@ -62,6 +84,7 @@ class DimseSettings(Section):
     """Seconds without traffic after which an association is ended."""
     answer_within_s: PositiveFloat = 30.0
     """Seconds that a peer may take to answer a message or an association request."""
+    tls: TlsSettings | None = None
 
     @property
     def listens_beyond_this_machine(self) -> bool:

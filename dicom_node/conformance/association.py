@@ -25,6 +25,7 @@ from dicom_node.scp.negotiation import WIDEST_WINDOW
 from dicom_node.scp.receiver import MOST_IN_MEMORY
 from dicom_node.scu.association import DEFAULT_TIMEOUTS
 from dicom_node.scu.store import MOST_CONTEXTS
+from dicom_node.tls import SUITES
 
 _REJECTIONS: tuple[tuple[Rejection, str], ...] = (
     (CALLING_AE_TITLE_NOT_RECOGNIZED, "the caller is no listed peer, or calls from another address than its own"),
@@ -41,6 +42,7 @@ def sections() -> Iterator[str]:
     """Give the sections."""
     yield _entity()
     yield _policies()
+    yield _secure()
     yield _transfer_syntaxes()
 
 
@@ -102,6 +104,22 @@ def _policies() -> str:
 
 def _codes(rejection: Rejection) -> tuple[int, int, int]:
     return rejection.result, rejection.source, rejection.reason
+
+
+def _secure() -> str:
+    suites = ", ".join(f"`{suite}`" for suite in SUITES)
+    return (
+        "Secure transport\n\nPS3.15 B.12 (BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile), both"
+        " directions, where `dimse.tls` in `node.yaml` or `tls` of a peer in `peers.yaml` asks for it: TLS 1.3, or 1.2"
+        f" with one of {suites}. Nothing else is negotiated; there is no compression, renegotiation or session ticket."
+        " The handshake must be over within `dimse.answer_within_s`. With `dimse.tls` the port speaks TLS alone;"
+        " another without it may be opened beside (`dimse.tls.plaintext_port`), where peers with `tls` are not"
+        " let in. Client certificates are required unless `require_client_certificate: false`; one must be signed by"
+        " `dimse.tls.ca`, be valid, and bear the peer's AE title, its host or one of its `tls.names` as common name or"
+        " subject alternative name, or have the fingerprint `tls.sha256`; else the calling AE title is not recognized."
+        " Peers that the node calls must show a certificate of their `tls.ca` in the name of their host or"
+        " `tls.server_name`.\n"
+    )
 
 
 def _transfer_syntaxes() -> str:

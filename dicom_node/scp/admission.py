@@ -16,6 +16,7 @@ from dicom_node.rejections import (
     Rejection,
 )
 from dicom_node.scp.hosts import HostNames, address_of
+from dicom_node.tls import Certificate, is_bound
 
 ANY_AE_TITLE = "*"
 
@@ -80,6 +81,38 @@ def admit(
     if peer is None:
         return Refused(_say_unlisted(caller, peers), CALLING_AE_TITLE_NOT_RECOGNIZED)
     return Admitted(peer)
+
+
+def prove(caller: Caller, peer: Peer, *, secure: bool, certificate: Certificate | None) -> Refused | None:
+    """Refuse a caller that does not prove by its certificate to be the peer that it says it is.
+
+    Parameters
+    ----------
+    secure
+        It came over TLS. A peer that is listed with `tls` is let in no other way.
+    certificate
+        What it showed; None: nothing, which is enough where no peer must and this one is not bound to one.
+    """
+    tls = peer.tls
+    if not secure:
+        if tls is None:
+            return None
+        why = f"Refused {caller.shown}: the peer is listed with tls and came without."
+        return Refused(why, CALLING_AE_TITLE_NOT_RECOGNIZED)
+    names = tls.names if tls is not None else ()
+    sha256 = tls.sha256 if tls is not None else None
+    if certificate is None:
+        if not names and sha256 is None:
+            return None
+        return Refused(f"Refused {caller.shown}: it showed no certificate.", CALLING_AE_TITLE_NOT_RECOGNIZED)
+    if is_bound(certificate, names or {caller.calling_ae_title, caller.host, *peer.may_call_from}, sha256):
+        return None
+    shown = ", ".join(sorted(re.sub(r"[^ -~]", "?", name)[:64] for name in certificate.names)[:5]) or "no name"
+    why = (
+        f"Refused {caller.shown}: its certificate is of {shown}. "
+        f"Allow: add tls: {{sha256: {certificate.sha256}}} to the peer in peers.yaml."
+    )
+    return Refused(why, CALLING_AE_TITLE_NOT_RECOGNIZED)
 
 
 def within_limits(caller: Caller, peer: Peer, *, open_of_peer: int, open_in_all: int, maximum: int) -> Refused | None:

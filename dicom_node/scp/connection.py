@@ -6,6 +6,7 @@ pynetdicom, which reads whatever length a peer claims, 4 kB at a time, and waits
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import socket
 import ssl
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dicom_node.platform import acknowledge_at_once, always_readable, answer_without_delay, bound_waiting
+from dicom_node.tls import Certificate, certificate_of
 
 _HEADER = struct.Struct(">BxL")
 _P_DATA_TF = 0x04
@@ -89,6 +91,16 @@ class BoundedConnection:
     def message_ended(self) -> None:
         """Take note that a whole message has arrived."""
         self._message = 0
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether it is TLS."""
+        return isinstance(self._socket, ssl.SSLSocket)
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """What the peer showed in the handshake, verified; None: nothing, or it is no TLS."""
+        return certificate_of(self._socket) if isinstance(self._socket, ssl.SSLSocket) else None
 
     @property
     def bounds(self) -> Bounds:
@@ -257,7 +269,10 @@ class BoundedConnection:
     def shutdown(self, how: int) -> None:
         """End sending, receiving or both; a connection that broke before is no error."""
         try:
-            self._socket.shutdown(how)
+            if isinstance(self._socket, ssl.SSLSocket):
+                socket.socket.shutdown(self._socket, how)  # its own would go on in plain text
+            else:
+                self._socket.shutdown(how)
         except OSError:
             return
 
@@ -267,7 +282,12 @@ class BoundedConnection:
 
     def stop_sending(self) -> None:
         """Let the peer find the end of the connection once it read what was sent."""
-        self.shutdown(socket.SHUT_WR)
+        if not isinstance(self._socket, ssl.SSLSocket):
+            self.shutdown(socket.SHUT_WR)
+            return
+        with contextlib.suppress(OSError, ValueError):  # close_notify goes out; that of the peer is not waited for
+            self._socket.settimeout(0)
+            self._socket.unwrap()
 
     def shutdown_both(self) -> None:
         """End both directions: whoever reads hears of it."""

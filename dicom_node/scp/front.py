@@ -14,7 +14,7 @@ from configs.peers import Peer
 from configs.settings import DimseSettings
 from dicom_node.rejections import meaning
 from dicom_node.scp import negotiation, pdus
-from dicom_node.scp.admission import Caller, Refused, admit
+from dicom_node.scp.admission import Admitted, Caller, Refused, admit, prove
 from dicom_node.scp.connection import BeyondBounds, BoundedConnection, TooSlow
 from dicom_node.scp.contexts import service_of
 from dicom_node.scp.hosts import HostNames, address_of
@@ -37,16 +37,22 @@ class Gate:
     names: HostNames
     register: Register
 
-    def judge(self, calling_ae_title: str, called_ae_title: str, host: str) -> tuple[Caller, str, Peer] | Refused:
+    def judge(
+        self, calling_ae_title: str, called_ae_title: str, host: str, connection: BoundedConnection
+    ) -> tuple[Caller, str, Peer] | Refused:
         """Give who calls, and as which peer; a refusal is remembered."""
         address = address_of(host)
         caller = Caller(calling_ae_title, called_ae_title, str(address) if address is not None else host)
         peers = dict(self.peers)  # one state of the list for one decision
         verdict = admit(caller, peers, self.own_titles, self.names)
-        if isinstance(verdict, Refused):
-            self.register.refuse(caller, verdict.why)
-            return verdict
-        return caller, verdict.peer, peers[verdict.peer]
+        if isinstance(verdict, Admitted):
+            peer = peers[verdict.peer]
+            unproven = prove(caller, peer, secure=connection.is_secure, certificate=connection.certificate)
+            if unproven is None:
+                return caller, verdict.peer, peer
+            verdict = unproven
+        self.register.refuse(caller, verdict.why)
+        return verdict
 
 
 class Front:
@@ -74,7 +80,7 @@ class Front:
             request = self._read(content, upper_layer, address[0]) if content is not None else None
             if request is None:
                 return
-            verdict = self._gate.judge(request.calling_ae_title, request.called_ae_title, address[0])
+            verdict = self._gate.judge(request.calling_ae_title, request.called_ae_title, address[0], connection)
             if isinstance(verdict, Refused):
                 upper_layer.on(Event.ASSOCIATE_RQ)
                 _reject(upper_layer, verdict)

@@ -11,13 +11,14 @@ from datetime import datetime
 from typing import cast
 
 from pydicom.uid import UID
-from pynetdicom import evt
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 from pynetdicom.pdu_primitives import A_ASSOCIATE, A_P_ABORT, SOPClassCommonExtendedNegotiation
 
+from configs.errors import NodeError
 from configs.peers import Peer
 from configs.settings import DimseSettings
 from dicom_node.network import application_entity
@@ -29,10 +30,11 @@ from dicom_node.scp.front import Front, Gate, log_end
 from dicom_node.scp.hosts import HostNames
 from dicom_node.scp.pace import Pace
 from dicom_node.scp.register import OpenAssociation, Register
-from dicom_node.scp.server import BoundedServer, Reception, listen
+from dicom_node.scp.server import BoundedServer, Reception, Secure, listen, securing
 from dicom_node.scp.services import ScpParts, ScpService
 from dicom_node.scp.status import INVALID_SOP_INSTANCE, SUCCESS
 from dicom_node.scp.store import StoreParts, handle_store
+from dicom_node.tls import incoming_context
 from storage.associations import Associations
 from storage.intake import Intake, utc_now
 
@@ -72,13 +74,18 @@ class Receiver:
         self._front = Front(settings, self._gate, self._store_parts, hand_over=self._hand_over)
         parts = ScpParts(settings, self._register, peers, self._stopping)
         self._services = [handler for service in services for handler in service(parts)]
-        self._server: BoundedServer | None = None
-        self._thread: threading.Thread | None = None
+        self._servers: list[BoundedServer] = []
+        self._threads: list[threading.Thread] = []
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
-        return self._server.port if self._server is not None else self._settings.port
+        """The port that it listens on: with TLS, where that is configured."""
+        return self._servers[0].port if self._servers else self._settings.port
+
+    @property
+    def plaintext_port(self) -> int | None:
+        """The port without TLS beside one with it; None: there is none."""
+        return self._servers[1].port if len(self._servers) > 1 else None
 
     def start(self) -> None:
         """Listen; returns at once.
@@ -96,18 +103,34 @@ class Receiver:
         entity.network_timeout = self._settings.idle_after_s
         # Its own count takes in connections that ask for nothing; ours is in `admission`.
         entity.maximum_associations = 2 * self._maximum_connections
-        self._server = listen(
+        try:
+            for port, secure in self._ports():
+                self._servers.append(self._listen(entity, port, secure))
+            self._register.start()
+        except NodeError:
+            for server in self._servers:
+                server.server_close()
+            raise
+        for server in self._servers:
+            thread = threading.Thread(target=server.serve_forever, args=(_POLL_S,), name="dimse-server", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def _ports(self) -> Sequence[tuple[int, Secure | None]]:
+        tls = self._settings.tls
+        if tls is None:
+            return [(self._settings.port, None)]
+        beside = [] if tls.plaintext_port is None else [(tls.plaintext_port, None)]
+        return [(self._settings.port, securing(incoming_context(tls))), *beside]
+
+    def _listen(self, entity: AE, port: int, secure: Secure | None) -> BoundedServer:
+        return listen(
             entity,
             self._settings.host,
-            self._settings.port,
+            port,
             evt_handlers=self._handlers(),
-            reception=Reception(self._bounds(), self._maximum_connections, meet=self._front.meet),
+            reception=Reception(self._bounds(), self._maximum_connections, meet=self._front.meet, secure=secure),
         )
-        self._register.start()
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(_POLL_S,), name="dimse-server", daemon=True
-        )
-        self._thread.start()
 
     def _bounds(self) -> Bounds:
         settings = self._settings
@@ -122,9 +145,9 @@ class Receiver:
         )
 
     def _hand_over(self, connection: BoundedConnection, address: tuple[str, int]) -> None:
-        if self._server is None:
+        if not self._servers:
             raise RuntimeError("a connection came in before the receiver was started")
-        self._server.hand_over(connection, address)
+        self._servers[0].hand_over(connection, address)
 
     @property
     def _maximum_connections(self) -> int:
@@ -133,10 +156,12 @@ class Receiver:
     def stop(self, within_s: float = 10.0) -> None:
         """Stop listening, let instances that are being kept be kept, and abort what is open."""
         self._stopping.set()
-        if self._server is None or self._thread is None:
+        if not self._threads:
             return
-        self._server.shutdown()
-        self._thread.join()
+        for server in self._servers:
+            server.shutdown()
+        for thread in self._threads:
+            thread.join()
         deadline = time.monotonic() + within_s
         entries = self._register.all()
         for entry in entries:
@@ -180,6 +205,7 @@ class Receiver:
             str(request.calling_ae_title).strip(" "),
             str(request.called_ae_title).strip(" "),
             association.requestor.address,
+            _connection_of(association),
         )
         if isinstance(verdict, Refused):
             return verdict

@@ -6,6 +6,7 @@ import errno
 import logging
 import socket
 import socketserver
+import ssl
 import threading
 import weakref
 from collections.abc import Callable
@@ -19,11 +20,28 @@ from configs.errors import ConfigError
 from dicom_node.platform import share_port
 from dicom_node.scp.connection import BoundedConnection, Bounds
 from dicom_node.scp.contexts import VERIFICATION
+from dicom_node.tls import why_failed
 
 log = logging.getLogger(__name__)
 
 
 Meet = Callable[[BoundedConnection, tuple[str, int]], None]
+Secure = Callable[[socket.socket], socket.socket]
+
+
+def securing(context: ssl.SSLContext) -> Secure:
+    """Give what makes a connection TLS: the handshake, within the time that its socket has."""
+
+    def secure(connection: socket.socket) -> socket.socket:
+        host = connection.getpeername()[0]
+        try:
+            return context.wrap_socket(connection, server_side=True)
+        except OSError as error:
+            why = why_failed(error) if isinstance(error, ssl.SSLError) else "no handshake in time, or it broke"
+            log.warning("TLS refused", extra={"action": "tls_refused", "host": host, "why": why})
+            raise
+
+    return secure
 
 
 @dataclass(frozen=True)
@@ -34,7 +52,7 @@ class Reception:
     maximum_connections: int
     meet: Meet
     """Serves a connection in its own thread, to its end or until it is handed over."""
-    secure: Callable[[socket.socket], socket.socket] | None = None
+    secure: Secure | None = None
     """Makes a connection secure, in its own thread."""
     share_port: bool = False
     """Several processes listen on the port."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from pynetdicom import evt
 from pynetdicom.association import Association
@@ -18,6 +20,8 @@ from dicom_node.errors import AssociationRejected, ContextRefused, PeerUnreachab
 from dicom_node.network import application_entity, is_ae_title
 from dicom_node.platform import answer_without_delay
 from dicom_node.rejections import Rejection, meaning
+from dicom_node.scu.secured import PolledTls
+from dicom_node.tls import outgoing_context
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +112,8 @@ def _request(
     entity.acse_timeout = timeouts.associate_s
     entity.dimse_timeout = timeouts.answer_s
     entity.network_timeout = timeouts.answer_s
+    secured = PolledTls(outgoing_context(peer.tls)) if peer.tls is not None else None
+    server_name = (peer.tls.server_name if peer.tls is not None else None) or host
     connected: list[bool] = []
 
     def on_connection(event: Event) -> None:
@@ -124,10 +130,16 @@ def _request(
             contexts=list(contexts),
             ae_title=called,
             ext_neg=list(roles),
+            tls_args=None if secured is None else (cast(ssl.SSLContext, secured), server_name),
             evt_handlers=[(evt.EVT_CONN_OPEN, on_connection)],
         )
     except OSError as error:
         raise PeerUnreachable(f"{say(peer)} cannot be reached: {error.strerror or error}.") from error
+    if secured is not None and not association.is_established:
+        association.dul.join(timeouts.associate_s)
+        secured.close()
+    if secured is not None and secured.failure:
+        raise PeerUnreachable(f"{say(peer)} cannot be reached: TLS failed, {secured.failure}.")
     if not association.is_established:
         raise _why_not(peer, association, connected=bool(connected), timeouts=timeouts)
     return association

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,8 @@ from dicom_node.errors import AssociationRejected, ContextRefused, PeerUnreachab
 from dicom_node.platform import acknowledge_at_once, answer_without_delay
 from dicom_node.rejections import Rejection, meaning
 from dicom_node.scu.association import Timeouts, called_at, say
+from dicom_node.scu.secured import secure
+from dicom_node.tls import why_failed
 
 #: A SOP Class and a transfer syntax: one presentation context each.
 Wish = tuple[str, str]
@@ -186,6 +189,12 @@ def _open(peer: Peer, calling_ae_title: str, wishes: Sequence[Wish], timeouts: T
         connection = socket.create_connection((host, port), timeout=timeouts.connect_s)
     except OSError as error:
         raise PeerUnreachable(f"{say(peer)} cannot be reached: {error.strerror or error}.") from error
+    try:
+        connection = secure(connection, peer)
+    except OSError as error:
+        connection.close()
+        why = why_failed(error) if isinstance(error, ssl.SSLError) else "no handshake in time, or it broke"
+        raise PeerUnreachable(f"{say(peer)} cannot be reached: TLS failed, {why}.") from error
     try:
         answer_without_delay(connection)
         connection.settimeout(timeouts.associate_s)

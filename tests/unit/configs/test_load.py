@@ -159,3 +159,22 @@ def test_each_name_of_the_example_env_file_is_a_setting(tmp_path: Path, monkeypa
 def test_the_base_url_is_one_that_a_browser_can_open(tmp_path: Path, http: str, url: str) -> None:
     loaded = load(make_config(tmp_path, node=f"http: {http}"), {}, working_dir=tmp_path)
     assert loaded.settings.http.base_url() == url
+
+
+def test_tls_without_its_files_stops_the_start_and_names_them(tmp_path: Path) -> None:
+    tls = "dimse: {tls: {certificate: /nowhere/node.pem, key: /nowhere/node.key, ca: /nowhere/ca.pem}}"
+    with pytest.raises(ConfigError) as caught:
+        load(make_config(tmp_path, node=tls), {}, working_dir=tmp_path)
+    assert "dimse.tls.certificate:" in str(caught.value)
+
+
+def test_tls_that_requires_certificates_of_peers_needs_their_authority(tmp_path: Path) -> None:
+    pair = tmp_path / "node.pem"
+    pair.write_text("")
+    with pytest.raises(ConfigError) as caught:
+        load(
+            make_config(tmp_path, node=f"dimse: {{tls: {{certificate: {pair}, key: {pair}}}}}"),
+            {},
+            working_dir=tmp_path,
+        )
+    assert "dimse.tls: require_client_certificate needs ca" in str(caught.value)
