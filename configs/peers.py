@@ -11,10 +11,12 @@ from pydantic import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    SecretStr,
     StringConstraints,
     model_validator,
 )
 
+from configs.passcode import is_hash
 from configs.section import AeTitle, Section
 
 Service = Literal["echo", "store", "find", "move", "get", "commit", "mpps", "ian"]
@@ -79,6 +81,8 @@ class Peer(Section):
     """The node's own AE title towards this peer."""
     caps: Caps = Caps()
     tls: PeerTls | None = None
+    users: dict[str, SecretStr] = {}
+    """User → hash of its passcode, one of which the peer must give; empty: it need not say who uses it."""
 
     @model_validator(mode="after")
     def check_reach(self) -> Self:
@@ -88,6 +92,9 @@ class Peer(Section):
             raise ValueError("archive: true and accept: commit exclude each other")
         if not self.sources and self.host is None:
             raise ValueError("needs host or from")
+        for user, hashed in self.users.items():
+            if not is_hash(hashed.get_secret_value()):
+                raise ValueError(f"users.{user}: give the hash that `dicom-node peers passcode` prints")
         return self
 
     @property

@@ -10,6 +10,7 @@ import typer
 
 from configs.errors import ConfigError, NodeError
 from configs.load import Loaded, read_peers
+from configs.passcode import hash_passcode
 from configs.peers import Peer
 from dicom_node.cli import settings_of
 from dicom_node.cli.kept import kept
@@ -27,6 +28,13 @@ def register(app: typer.Typer) -> None:
     peers.command("add")(add)
     peers.command("remove")(remove)
     peers.command("echo")(echo)
+    peers.command("passcode")(passcode)
+
+
+def passcode() -> None:
+    """Ask for a passcode and print its hash, for `users` of a peer in peers.yaml."""
+    given = typer.prompt("Passcode", hide_input=True, confirmation_prompt=True)
+    typer.echo(hash_passcode(given))
 
 
 def list_peers(

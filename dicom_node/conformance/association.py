@@ -34,7 +34,7 @@ _REJECTIONS: tuple[tuple[Rejection, str], ...] = (
     (TEMPORARY_CONGESTION, "the index does not answer"),
     (PROTOCOL_VERSION_NOT_SUPPORTED, "bit 0 of the protocol version is not set"),
     (APPLICATION_CONTEXT_NOT_SUPPORTED, "another application context than DICOM's"),
-    (NO_REASON_GIVEN, "no presentation context is asked for"),
+    (NO_REASON_GIVEN, "no presentation context is asked for, or the user identity is none of the peer's `users`"),
 )
 
 
@@ -95,7 +95,9 @@ def _policies() -> str:
         + f" up to {WIDEST_WINDOW} operations invoked by the peer, each answered as its instance becomes durable, and"
         + " one performed; role selection with the SCU role as proposed and no SCP role; storage extended negotiation"
         + " (PS3.4 B.3.1) with level 2, digital signature level 3, no coercion. On any other, one message is answered"
-        + " after the other. User identity is taken and not checked, without a response. A DIMSE request that an"
+        + " after the other. User identity is taken as it is, unless the peer's entry lists `users`:"
+        + " then user and passcode (type 2) must be one of these, or the association is rejected. A positive response"
+        + " to types 1 and 2 is given on associations for storage and verification. A DIMSE request that an"
         + " association for storage has no service for is answered 0x0211. What breaks PS3.8 is answered by"
         + " A-ABORT, source 2, reason 1, 2, 5 or 6; a command set that is none, and a peer that is too slow, by source"
         + " 0.\n"

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from configs.peers import Peer
 from configs.settings import DimseSettings
-from dicom_node.rejections import meaning
+from dicom_node.rejections import NO_REASON_GIVEN, meaning
 from dicom_node.scp import negotiation, pdus
 from dicom_node.scp.admission import Admitted, Caller, Refused, admit, prove
 from dicom_node.scp.connection import BeyondBounds, BoundedConnection, TooSlow
 from dicom_node.scp.contexts import service_of
 from dicom_node.scp.hosts import HostNames, address_of
-from dicom_node.scp.pdus import AssociateRequest, MalformedPdu
+from dicom_node.scp.pdus import AssociateRequest, MalformedPdu, UserIdentity
 from dicom_node.scp.register import OpenAssociation, Register
 from dicom_node.scp.states import Event, State
 from dicom_node.scp.storage_association import StorageAssociation
@@ -54,6 +54,16 @@ class Gate:
         self.register.refuse(caller, verdict.why)
         return verdict
 
+    def ask_user(
+        self, identity: UserIdentity | None, caller: Caller, name: str, peer: Peer
+    ) -> tuple[Caller, str, Peer] | Refused:
+        """Refuse, and remember, a peer whose user is none of those listed; it is asked before anybody serves it."""
+        if negotiation.knows_user(identity, peer.users):
+            return caller, name, peer
+        why = f"Refused {caller.shown}: it gave no user and passcode that stand in users of peer {name} in peers.yaml."
+        self.register.refuse(caller, why)
+        return Refused(why, NO_REASON_GIVEN)
+
 
 class Front:
     """Meets each new connection, in a thread of the connection's own."""
@@ -81,6 +91,8 @@ class Front:
             if request is None:
                 return
             verdict = self._gate.judge(request.calling_ae_title, request.called_ae_title, address[0], connection)
+            if not isinstance(verdict, Refused):
+                verdict = self._gate.ask_user(request.user_identity, *verdict)
             if isinstance(verdict, Refused):
                 upper_layer.on(Event.ASSOCIATE_RQ)
                 _reject(upper_layer, verdict)

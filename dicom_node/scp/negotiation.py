@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+
+from pydantic import SecretStr
 
 from configs.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from configs.passcode import matches
 from configs.peers import Service
 from dicom_node.rejections import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
@@ -20,6 +23,7 @@ from dicom_node.scp.pdus import (
     AssociateRequest,
     RequestedContext,
     Roles,
+    UserIdentity,
 )
 
 #: Operations that one association may have under way, where its peer asks for more than one.
@@ -27,6 +31,8 @@ WIDEST_WINDOW = 8
 #: Level 2 (every attribute is kept), digital signatures level 3 (every bit is), no coercion.
 #: Source: PS3.4 B.3.1.2, Table B.3-2.
 STORAGE_INFORMATION = bytes((2, 0, 3, 0, 0, 0))
+#: Types of user identity. Source: PS3.7 Table D.3-14.
+_USER, _USER_AND_PASSCODE = 1, 2
 _ACCEPTANCE, _ABSTRACT_SYNTAX, _TRANSFER_SYNTAXES = 0, 3, 4
 #: The services that are ours alone to serve; any other leads an association to pynetdicom.
 _OWN_SERVICES = frozenset({"echo", "store", None})
@@ -83,7 +89,29 @@ def answer(request: AssociateRequest, accept: Collection[Service], *, maximum_pd
             if sop_class_uid in taken and service_of(sop_class_uid) == "store"
         ),
         window=window(request.window),
+        user_acknowledged=acknowledges(request.user_identity),
     )
+
+
+def acknowledges(identity: UserIdentity | None) -> bool:
+    """Tell whether a user identity is answered: where that is asked for, and can be without a token of a server.
+
+    Source: PS3.7 D.3.3.7.2.
+    """
+    return identity is not None and identity.response_requested and identity.kind in (_USER, _USER_AND_PASSCODE)
+
+
+def knows_user(identity: UserIdentity | None, users: Mapping[str, SecretStr]) -> bool:
+    """Tell whether who uses a peer may; where the peer has no users listed, whoever it is.
+
+    Source: PS3.7 D.3.3.7 (User Identity Negotiation).
+    """
+    if not users:
+        return True
+    if identity is None or identity.kind != _USER_AND_PASSCODE:
+        return False
+    hashed = users.get(identity.primary.decode("utf-8", "replace"))
+    return hashed is not None and matches(identity.secondary, hashed.get_secret_value())
 
 
 def window(asked: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -60,6 +60,21 @@ class Roles:
 
 
 @dataclass(frozen=True)
+class UserIdentity:
+    """Who uses the requestor.
+
+    Source: PS3.7 D.3.3.7.1.
+    """
+
+    kind: int
+    """1: user, 2: user and passcode, 3: Kerberos, 4: SAML, 5: JSON Web Token."""
+    response_requested: bool
+    primary: bytes
+    secondary: bytes = field(repr=False)
+    """Passcode."""
+
+
+@dataclass(frozen=True)
 class AssociateRequest:
     """An A-ASSOCIATE-RQ."""
 
@@ -77,7 +92,7 @@ class AssociateRequest:
     """SOP Class → its service class application information."""
     window: tuple[int, int] | None = None
     """Operations that the requestor wants to invoke, and perform, at once; 0: any number; None: one."""
-    has_user_identity: bool = False
+    user_identity: UserIdentity | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +106,8 @@ class AssociateAnswer:
     roles: tuple[Roles, ...] = ()
     extended: tuple[tuple[str, bytes], ...] = ()
     window: tuple[int, int] | None = None
+    user_acknowledged: bool = False
+    """Say that the user identity was taken."""
 
 
 @dataclass
@@ -99,7 +116,7 @@ class _UserInformation:
     roles: list[Roles] = field(default_factory=list)
     extended: list[tuple[str, bytes]] = field(default_factory=list)
     window: tuple[int, int] | None = None
-    has_user_identity: bool = False
+    user_identity: UserIdentity | None = None
 
 
 def read_associate_rq(body: bytes) -> AssociateRequest:
@@ -135,7 +152,7 @@ def read_associate_rq(body: bytes) -> AssociateRequest:
         roles=tuple(user.roles),
         extended=tuple(user.extended),
         window=user.window,
-        has_user_identity=user.has_user_identity,
+        user_identity=user.user_identity,
     )
 
 
@@ -154,6 +171,8 @@ def write_associate_ac(request: AssociateRequest, answer: AssociateAnswer) -> by
     user += _item(0x55, answer.implementation_version_name.encode())
     for sop_class_uid, information in answer.extended:
         user += _item(0x56, _counted(sop_class_uid.encode()) + information)
+    if answer.user_acknowledged:
+        user += _item(0x59, bytes(2))  # the response to a user with or without passcode is empty (PS3.7 D.3.3.7.2)
     return pdu(ASSOCIATE_AC, content + _item(0x50, user))
 
 
@@ -251,7 +270,16 @@ def _read_user_information(content: bytes, user: _UserInformation) -> None:
         elif kind == 0x56:
             user.extended.append(_split(value))
         elif kind == 0x58:
-            user.has_user_identity = True
+            user.user_identity = _read_user_identity(value)
+
+
+def _read_user_identity(value: bytes) -> UserIdentity:
+    kind, requested, length = _unpacked(">BBH", value[:4])
+    primary, rest = value[4 : 4 + length], value[4 + length :]
+    (second,) = _unpacked(">H", rest[:2])
+    if len(primary) < length or len(rest) < 2 + second:
+        raise MalformedPdu("a user identity is cut short")
+    return UserIdentity(kind, bool(requested), primary, rest[2 : 2 + second])
 
 
 def _split(value: bytes) -> tuple[str, bytes]:
