@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pydicom.charset import default_encoding, python_encoding
 
@@ -73,7 +74,7 @@ def read_as(label: bytes, texts: Collection[bytes]) -> TextReading:
     """
     said = label.decode("ascii", "replace").strip("\0 ")
     declared, sound = _declared(said)
-    foreign = [text for text in texts if any(byte >= 0x80 for byte in text)]
+    foreign = [text for text in texts if not text.isascii()]
     if foreign and _SINGLE_BYTE.issuperset(declared) and _decodes(foreign, "UTF8"):
         return TextReading(("UTF8",), _note(said, "UTF-8"))
     if len(declared) == 1 and foreign and (declared[0] == default_encoding or not _decodes(foreign, declared[0])):
@@ -81,6 +82,7 @@ def read_as(label: bytes, texts: Collection[bytes]) -> TextReading:
     return TextReading(declared, "" if sound else _note(said, ", ".join(declared)))
 
 
+@lru_cache(maxsize=256)
 def _declared(said: str) -> tuple[tuple[str, ...], bool]:
     """Give the codecs that a label means, and whether it is written as the standard has it."""
     labels = [each.strip("\0 ") for each in said.split("\\")]

@@ -6,8 +6,8 @@ import json
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from pydicom import Dataset, config
@@ -23,7 +23,8 @@ from pydicom.uid import (
 
 from storage.charset import TextReading, read_as
 from storage.errors import UnreadableInstance
-from storage.scan import PIXEL_TAGS, BeyondBuffer, Buffer, Element, Encoding, scan
+from storage.scan import PIXEL_TAGS, BeyondBuffer, Buffer, Encoding, scan
+from storage.values import Decoded, RawValue, decode
 
 # What a peer sent is kept whatever its values look like; complaints about values would only quote them.
 config.settings.reading_validation_mode = config.IGNORE
@@ -50,7 +51,9 @@ INSTANCE_KEYWORDS = (
 ROLE_KEYWORDS = ("ContributingEquipmentSequence", "ContentQualification")
 
 _KEYWORDS = (*STUDY_KEYWORDS, *SERIES_KEYWORDS, *INSTANCE_KEYWORDS, *ROLE_KEYWORDS)
-_WANTED = frozenset(tag for word in _KEYWORDS if (tag := tag_for_keyword(word)))
+_TAGS = {word: tag for word in _KEYWORDS if (tag := tag_for_keyword(word))}
+_VRS = {tag: dictionary_VR(tag).encode("ascii") for tag in _TAGS.values()}
+_WANTED = frozenset(_VRS)
 #: Of these: text that follows Specific Character Set. Source: PS3.5 6.1.2.2.
 _TEXT = frozenset(tag for tag in _WANTED if dictionary_VR(tag) in ("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 _CHARACTER_SET = 0x00080005
@@ -68,15 +71,30 @@ _DEFLATED_CHUNK = 1 << 16
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
-@dataclass(frozen=True)
 class Header:
-    """The indexed attributes of one instance."""
+    """The indexed attributes of one instance, decoded when asked for.
 
-    dataset: Dataset
-    """Only what the index wants, decoded when asked for."""
-    has_pixels: bool
-    note: str = ""
-    """Where its text is not read as its Specific Character Set says; without text of the instance."""
+    What senders usually write is decoded here. A value that is unusual in any way - another VR than the dictionary's,
+    code extensions, several numbers, bytes that its character set does not have - is left to pydicom, which is
+    thirty times slower, and gives the same for all others.
+    """
+
+    def __init__(self, raw: Mapping[int, RawValue], encoding: Encoding, *, has_pixels: bool) -> None:
+        self._raw = raw
+        self._encoding = encoding
+        self.has_pixels = has_pixels
+        self._values: dict[int, Decoded | None] = {}
+        self._reading = _text_reading(raw)
+
+    @property
+    def note(self) -> str:
+        """Where its text is not read as its Specific Character Set says; without text of the instance."""
+        return self._reading.note
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """Only what the index wants, as pydicom has it."""
+        return _decoding(self._raw, self._encoding, self._reading)
 
     @property
     def study_instance_uid(self) -> str:
@@ -104,10 +122,16 @@ class Header:
 
     def text(self, keyword: str) -> str:
         """Give an attribute as text, several values joined by a backslash; empty where there is none."""
+        decoded = self._decoded(_TAGS[keyword])
+        if decoded is not None:
+            return decoded.text
         text: str = _storable(self._text(keyword)).strip()
         return text
 
     def _text(self, keyword: str) -> str:
+        decoded = self._decoded(_TAGS[keyword])
+        if decoded is not None:
+            return decoded.text
         value = self._value(keyword)
         if value is None:
             return ""
@@ -131,11 +155,18 @@ class Header:
         """
         written: dict[str, Any] = {}
         for keyword in keywords:
+            tag = _TAGS[keyword]
+            if tag not in self._raw:
+                continue
+            decoded = self._decoded(tag)
+            if decoded is not None:
+                written[f"{tag:08X}"] = decoded.json
+                continue
             if self._value(keyword) is None:
                 continue
             element = self.dataset[keyword]
             try:
-                written[f"{element.tag:08X}"] = _storable(element.to_json_dict(None, 1 << 30))
+                written[f"{tag:08X}"] = _storable(element.to_json_dict(None, 1 << 30))
             except Exception:  # noqa: BLE001, S112 (a value that no JSON can hold; its instance is kept all the same)
                 continue
         return json.dumps(written, ensure_ascii=False, separators=(",", ":"))
@@ -147,7 +178,17 @@ class Header:
         rest = (self.text(word).casefold() for word in ("PatientBirthDate", "PatientSex"))
         return json.dumps([*others, name, *rest], ensure_ascii=False)
 
+    def _decoded(self, tag: int) -> Decoded | None:
+        """Decode a usual value; None: there is none, or that is for pydicom."""
+        if tag not in self._values:
+            raw = self._raw.get(tag)
+            codec = self._reading.codecs[0]
+            self._values[tag] = decode(_VRS[tag], raw, codec, self._encoding) if raw is not None else None
+        return self._values[tag]
+
     def _value(self, keyword: str) -> Any:
+        if _TAGS[keyword] not in self._raw:
+            return None
         try:
             return self.dataset.get(keyword)
         except Exception:  # noqa: BLE001 (any broken value; the instance is kept all the same)
@@ -201,19 +242,19 @@ def read_header(beginning: Buffer, total: int, transfer_syntax_uid: str) -> Head
     encoding = encoding_of(transfer_syntax_uid)
     if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
         beginning, total = _inflate(beginning, total)
-    raw: dict[Any, RawDataElement] = {}
-    last = 0
-    for element in scan(beginning, total, encoding):
-        last = element.tag
-        if element.tag in _WANTED and element.length <= _LONGEST_VALUE:
-            end = element.offset + element.length
-            if end > len(beginning):
-                raise BeyondBuffer
-            raw[Tag(element.tag)] = _raw(element, beginning, encoding)
+    raw: dict[int, RawValue] = {}
+    last, held = 0, len(beginning)
+    with memoryview(beginning) as view:
+        for element in scan(beginning, total, encoding, _WANTED):
+            last = element.tag
+            if last in _WANTED and element.length <= _LONGEST_VALUE:
+                end = element.offset + element.length
+                if end > held:
+                    raise BeyondBuffer
+                raw[last] = RawValue(element.vr, bytes(view[element.offset : end]), element.undefined)
     if not last:
         raise UnreadableInstance("The data set is empty.")
-    reading = _text_reading(raw)
-    return Header(_decoding(raw, encoding, reading), last in PIXEL_TAGS, reading.note)
+    return Header(raw, encoding, has_pixels=last in PIXEL_TAGS)
 
 
 def read_data_set(encoded: bytes, transfer_syntax_uid: str) -> Dataset:
@@ -225,24 +266,28 @@ def read_data_set(encoded: bytes, transfer_syntax_uid: str) -> Dataset:
         The bytes are no data set.
     """
     encoding = encoding_of(transfer_syntax_uid)
-    raw = {Tag(element.tag): _raw(element, encoded, encoding) for element in scan(encoded, len(encoded), encoding)}
+    raw = {}
+    for element in scan(encoded, len(encoded), encoding):
+        content = encoded[element.offset : element.offset + element.length]
+        raw[element.tag] = RawValue(element.vr, content, element.undefined)
     return _decoding(raw, encoding, _text_reading(raw))
 
 
-def _raw(element: Element, buffer: Buffer, encoding: Encoding) -> RawDataElement:
+def _raw_element(tag: int, value: RawValue, encoding: Encoding) -> RawDataElement:
     return RawDataElement(
-        Tag(element.tag),
-        element.vr.decode("ascii") if element.vr else None,
-        0xFFFFFFFF if element.undefined else element.length,
-        bytes(buffer[element.offset : element.offset + element.length]),
+        Tag(tag),
+        value.vr.decode("ascii") if value.vr else None,
+        0xFFFFFFFF if value.undefined else len(value.content),
+        value.content,
         0,
-        encoding.implicit or element.vr is None,
+        encoding.implicit or value.vr is None,
         encoding.little,
     )
 
 
-def _decoding(raw: dict[Any, RawDataElement], encoding: Encoding, reading: TextReading) -> Dataset:
-    dataset = Dataset(raw)  # type: ignore[arg-type]
+def _decoding(raw: Mapping[int, RawValue], encoding: Encoding, reading: TextReading) -> Dataset:
+    elements = {Tag(tag): _raw_element(tag, value, encoding) for tag, value in raw.items()}
+    dataset = Dataset(elements)  # type: ignore[arg-type]
     dataset.set_original_encoding(encoding.implicit, encoding.little, list(reading.codecs))
     return dataset
 
@@ -293,7 +338,7 @@ def _inflated_parts(deflated: Buffer) -> Iterator[bytes]:
     raise UnreadableInstance("The deflated data set is cut short.")
 
 
-def _text_reading(raw: dict[Any, RawDataElement]) -> TextReading:
-    label = raw.get(Tag(_CHARACTER_SET))
-    texts = [element.value or b"" for tag, element in raw.items() if int(tag) in _TEXT]
-    return read_as((label.value or b"") if label else b"", texts)
+def _text_reading(raw: Mapping[int, RawValue]) -> TextReading:
+    label = raw.get(_CHARACTER_SET)
+    texts = [value.content for tag, value in raw.items() if tag in _TEXT]
+    return read_as(label.content if label is not None else b"", texts)

@@ -21,6 +21,7 @@ PIXEL_DATA = 0x7FE00010
 PIXEL_TAGS = frozenset({PIXEL_DATA, 0x7FE00008, 0x7FE00009})
 
 _UNDEFINED = 0xFFFFFFFF
+_ITEM_GROUP = 0xFFFE
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 #: VRs with a two-byte length; all others, unknown ones included, have four (PS3.5 7.1.2).
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
@@ -30,6 +31,8 @@ _DEEPEST = 64
 _SHALLOW = _DEEPEST * 16
 #: VRs whose values may be sequences; None: Implicit VR tells nothing.
 _NESTING = (b"SQ", b"UN", None)
+#: The others of the standard with a four-byte length; what is neither is looked at more closely.
+_LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 
 
 class BeyondBuffer(Exception):
@@ -65,7 +68,24 @@ class _Level(NamedTuple):
     encoding: Encoding
 
 
-def scan(buffer: Buffer, total: int, encoding: Encoding) -> Iterator[Element]:
+class _Form(NamedTuple):
+    """The numbers of a header in one byte order."""
+
+    head: struct.Struct
+    """Group, element, VR, two-byte length."""
+    long: struct.Struct
+
+
+#: Little endian → how headers are unpacked.
+_FORMS = {
+    True: _Form(struct.Struct("<HH2sH"), struct.Struct("<I")),
+    False: _Form(struct.Struct(">HH2sH"), struct.Struct(">I")),
+}
+
+
+def scan(
+    buffer: Buffer, total: int, encoding: Encoding, wanted: frozenset[int] | None = None
+) -> Iterator[Element]:
     """Walk over the top-level elements, up to and with the pixel data.
 
     Parameters
@@ -74,6 +94,8 @@ def scan(buffer: Buffer, total: int, encoding: Encoding) -> Iterator[Element]:
         The beginning of the data set.
     total
         Bytes of the whole data set: no element may end after it.
+    wanted
+        Tags to be given; None: all. The last element is given in any case.
 
     Raises
     ------
@@ -82,9 +104,27 @@ def scan(buffer: Buffer, total: int, encoding: Encoding) -> Iterator[Element]:
     BeyondBuffer
         The buffer ends before the walk does; try again with more of the data set.
     """
-    position = 0
+    position, held = 0, len(buffer)
+    # The walk stays within this where headers need no further look; beyond, `_header` looks closer.
+    plain = min(held, total) - 12
+    form = _FORMS[encoding.little]
+    unpack_head, unpack_long = form.head.unpack_from, form.long.unpack_from
     while position < total:
-        tag, vr, length, value = _header(buffer, position, total, encoding)
+        vr: bytes | None = None
+        value = 0
+        if position <= plain:
+            group, element, vr, length = unpack_head(buffer, position)
+            tag = group << 16 | element
+            if group == _ITEM_GROUP:
+                pass
+            elif encoding.implicit:
+                vr, value, length = None, position + 8, unpack_long(buffer, position + 4)[0]
+            elif vr in _SHORT:
+                value = position + 8
+            elif vr in _LONG:
+                value, length = position + 12, unpack_long(buffer, position + 8)[0]
+        if not value:
+            tag, vr, length, value = _header(buffer, position, total, encoding)
         if length != _UNDEFINED:
             end = value + length
             if end > total:
@@ -93,7 +133,8 @@ def scan(buffer: Buffer, total: int, encoding: Encoding) -> Iterator[Element]:
                 _check_depth(buffer, value, end, _inside(encoding, vr), 0, in_sequence=True)
         else:
             end = _end_of_items(buffer, value, total, encoding, tag, vr)
-        yield Element(tag, vr, value, end - value, length == _UNDEFINED)
+        if wanted is None or tag in wanted or end >= total or tag in PIXEL_TAGS:
+            yield Element(tag, vr, value, end - value, length == _UNDEFINED)
         if tag in PIXEL_TAGS:
             return
         position = end
