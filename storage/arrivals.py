@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import BindParameter, Column, Connection, Integer, Row, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql import Executable
 
 from storage import ledger
 from storage.header import INSTANCE_KEYWORDS, SERIES_KEYWORDS, STUDY_KEYWORDS, Header, fold
+from storage.prepared import Prepared, stamp
 from storage.records import (
     InstanceRole,
     InstanceState,
@@ -24,7 +27,7 @@ from storage.records import (
     VariantState,
 )
 from storage.roles import role_of
-from storage.tables import associations, contributions, instances, json_pending, results, series, studies, variants
+from storage.tables import contributions, instances, json_pending, results, series, studies, variants
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,6 @@ def record_arrivals(connection: Connection, arrivals: Sequence[Arrival]) -> list
             answers.append(_set_aside(connection, arrival, there, new))
             new = []
     _add(connection, new)
-    _note_traffic(connection, arrivals)
     return answers
 
 
@@ -97,12 +99,17 @@ def point_to(connection: Connection, arrival: Arrival, missing: str) -> bool:
 
 
 def _known(connection: Connection, arrivals: Sequence[Arrival]) -> dict[str, _Known]:
-    uids = {arrival.sop_instance_uid for arrival in arrivals}
-    columns = (instances.c.sha256, instances.c.transfer_syntax_uid, instances.c.path, instances.c.role)
-    rows = connection.execute(
-        select(instances.c.sop_instance_uid, *columns).where(instances.c.sop_instance_uid.in_(uids))
-    )
+    uids = sorted({arrival.sop_instance_uid for arrival in arrivals})
+    rows = _select_known(len(uids)).run(connection, {f"uid_{n}": uid for n, uid in enumerate(uids)})
     return {row[0]: _Known(row.sha256, row.transfer_syntax_uid, row.path, InstanceRole(row.role)) for row in rows}
+
+
+@lru_cache(maxsize=64)
+def _select_known(count: int) -> Prepared:
+    """What is kept under any of so many UIDs."""
+    key = instances.c.sop_instance_uid
+    columns = (key, instances.c.sha256, instances.c.transfer_syntax_uid, instances.c.path, instances.c.role)
+    return Prepared(lambda _: select(*columns).where(key.in_([bindparam(f"uid_{n}") for n in range(count)])))
 
 
 def _reserved_results(connection: Connection, arrivals: Sequence[Arrival]) -> frozenset[str]:
@@ -167,15 +174,14 @@ def _add(connection: Connection, new: Sequence[tuple[Arrival, InstanceRole]]) ->
 
 def _add_to_study(connection: Connection, uid: str, new: Sequence[tuple[Arrival, InstanceRole]]) -> None:
     inputs = [arrival for arrival, role in new if role is InstanceRole.INPUT]
-    row = connection.execute(select(studies).where(studies.c.study_instance_uid == uid).with_for_update()).one_or_none()
+    row = _SELECT_STUDY.run(connection, {"uid": uid}).one_or_none()
     if row is None:
         row = _begin_study(connection, uid, new[0][0], inputs[0] if inputs else None)
     new_series = _add_series(connection, uid, new)
-    connection.execute(insert(instances), [_instance_values(arrival, role) for arrival, role in new])
-    connection.execute(insert(json_pending), [{"sop_instance_uid": arrival.sop_instance_uid} for arrival, _ in new])
+    _INSERT_INSTANCE.run_many(connection, [_instance_values(arrival, role) for arrival, role in new])
+    _INSERT_PENDING.run_many(connection, [{"sop_instance_uid": arrival.sop_instance_uid} for arrival, _ in new])
     _update_study(connection, row, new, inputs, new_series=new_series)
-    for arrival in inputs:
-        _note_contribution(connection, arrival)
+    _note_contributions(connection, inputs)
 
 
 def _begin_study(connection: Connection, uid: str, first: Arrival, first_input: Arrival | None) -> Row[Any]:
@@ -193,7 +199,7 @@ def _begin_study(connection: Connection, uid: str, first: Arrival, first_input: 
     }
     connection.execute(insert(studies).values(values))
     ledger.begin(connection, uid, state, reason=reason, at=at)
-    return connection.execute(select(studies).where(studies.c.study_instance_uid == uid)).one()
+    return _SELECT_STUDY.run(connection, {"uid": uid}).one()
 
 
 def _study_values(arrival: Arrival) -> dict[str, Any]:
@@ -225,25 +231,34 @@ def _update_study(
 ) -> None:
     modalities = set(filter(None, row.modalities.split("\\"))) | set(_modalities(new))
     values: dict[str, Any] = {
+        "uid": row.study_instance_uid,
         "modalities": "\\".join(sorted(modalities)),
         "number_of_series": row.number_of_series + new_series,
         "number_of_instances": row.number_of_instances + len(new),
         "number_of_inputs": row.number_of_inputs + len(inputs),
+        "input_version": row.input_version + len(inputs),
+        "last_instance_at": row.last_instance_at,
     }
     if inputs:
+        values["last_instance_at"] = stamp(max(arrival.received_at for arrival in inputs))
+        _begin_again(connection, row, inputs)
+    _UPDATE_STUDY.run(connection, values)
+
+
+def _begin_again(connection: Connection, row: Row[Any], inputs: Sequence[Arrival]) -> None:
+    """Have a study gather that did not, and be described by an input that was described by a document."""
+    values: dict[str, Any] = {}
+    if row.number_of_inputs == 0 and row.number_of_instances:
+        values |= _study_values(inputs[0])
+    state = StudyState(row.state)
+    if state not in (StudyState.GATHERING, StudyState.QUARANTINED):
+        count = f"{len(inputs)} image" + ("s" if len(inputs) > 1 else "")
+        reason = f"late: {count} after decision {row.decision_number}" if row.decision_number else "first image arrived"
         at = max(arrival.received_at for arrival in inputs)
-        values |= {"input_version": row.input_version + len(inputs), "last_instance_at": at}
-        if row.number_of_inputs == 0 and row.number_of_instances:
-            values |= _study_values(inputs[0])
-        state = StudyState(row.state)
-        if state not in (StudyState.GATHERING, StudyState.QUARANTINED):
-            count = f"{len(inputs)} image" + ("s" if len(inputs) > 1 else "")
-            reason = f"late: {count} after decision {row.decision_number}"
-            if not row.decision_number:
-                reason = "first image arrived"
-            ledger.move(connection, row.study_instance_uid, StudyState.GATHERING, reason=reason, at=at)
-            values["gathering_since"] = min(arrival.received_at for arrival in inputs)
-    connection.execute(update(studies).where(studies.c.study_instance_uid == row.study_instance_uid).values(values))
+        ledger.move(connection, row.study_instance_uid, StudyState.GATHERING, reason=reason, at=at)
+        values["gathering_since"] = min(arrival.received_at for arrival in inputs)
+    if values:
+        connection.execute(update(studies).where(studies.c.study_instance_uid == row.study_instance_uid).values(values))
 
 
 def _modalities(new: Sequence[tuple[Arrival, InstanceRole]]) -> Iterable[str]:
@@ -257,14 +272,8 @@ def _add_series(connection: Connection, uid: str, new: Sequence[tuple[Arrival, I
     for series_uid, pairs in groupby(by_series, key=lambda pair: pair[0].series_instance_uid):
         group = list(pairs)
         inputs = sum(role is InstanceRole.INPUT for _, role in group)
-        raised = connection.execute(
-            update(series)
-            .where(series.c.study_instance_uid == uid, series.c.series_instance_uid == series_uid)
-            .values(
-                number_of_instances=series.c.number_of_instances + len(group),
-                number_of_inputs=series.c.number_of_inputs + inputs,
-            )
-        )
+        more = {"study": uid, "series": series_uid, "instances": len(group), "inputs": inputs}
+        raised = _RAISE_SERIES.run(connection, more)
         if raised.rowcount:
             continue
         first = group[0][0]
@@ -303,7 +312,7 @@ def _instance_values(arrival: Arrival, role: InstanceRole) -> dict[str, Any]:
         "path": arrival.path,
         "size": arrival.size,
         "sha256": arrival.sha256,
-        "received_at": arrival.received_at,
+        "received_at": stamp(arrival.received_at),
         "origin_kind": origin.kind.value,
         "peer": origin.peer,
         "calling_ae_title": origin.calling_ae_title,
@@ -318,30 +327,73 @@ def _in_range(number: int | None) -> int | None:
     return number if number is not None and -(2**31) <= number < 2**31 else None
 
 
-def _note_contribution(connection: Connection, arrival: Arrival) -> None:
-    origin = arrival.origin
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(contributions).values(
-        study_instance_uid=arrival.study_instance_uid,
-        association_id=origin.association_id or f"{origin.kind.value}:{origin.peer or origin.host}"[:64],
-        peer=origin.peer,
-        calling_ae_title=origin.calling_ae_title,
-        called_ae_title=origin.called_ae_title,
-        host=origin.host,
-        last_instance_at=arrival.received_at,
-    )
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[contributions.c.study_instance_uid, contributions.c.association_id],
-            set_={"last_instance_at": arrival.received_at},
-        )
+def _note_contributions(connection: Connection, inputs: Sequence[Arrival]) -> None:
+    """Note, once for each association, who brought inputs of one study."""
+    noted: dict[str, dict[str, Any]] = {}
+    for arrival in inputs:
+        origin = arrival.origin
+        association_id = origin.association_id or f"{origin.kind.value}:{origin.peer or origin.host}"[:64]
+        noted[association_id] = {
+            "study_instance_uid": arrival.study_instance_uid,
+            "association_id": association_id,
+            "peer": origin.peer,
+            "calling_ae_title": origin.calling_ae_title,
+            "called_ae_title": origin.called_ae_title,
+            "host": origin.host,
+            "last_instance_at": stamp(arrival.received_at),
+        }
+    for values in noted.values():
+        _UPSERT_CONTRIBUTION.run(connection, values)
+
+
+def _open_values(columns: Iterable[Column[Any]]) -> dict[str, BindParameter[Any]]:
+    return {column.name: bindparam(column.name) for column in columns}
+
+
+def _upsert_contribution(dialect: str) -> Executable:
+    make = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    key = [contributions.c.study_instance_uid, contributions.c.association_id]
+    statement = make(contributions).values(_open_values(contributions.c))
+    return statement.on_conflict_do_update(
+        index_elements=key, set_={"last_instance_at": statement.excluded.last_instance_at}
     )
 
 
-def _note_traffic(connection: Connection, arrivals: Sequence[Arrival]) -> None:
-    ids = {arrival.origin.association_id for arrival in arrivals if arrival.origin.association_id}
-    if ids:
-        at = max(arrival.received_at for arrival in arrivals)
-        connection.execute(
-            update(associations).where(associations.c.association_id.in_(ids)).values(last_traffic_at=at)
+_SELECT_STUDY = Prepared(
+    lambda _: (
+        select(
+            *(studies.c.study_instance_uid, studies.c.state, studies.c.modalities, studies.c.decision_number),
+            *(studies.c.number_of_series, studies.c.number_of_instances, studies.c.number_of_inputs),
+            *(studies.c.input_version, studies.c.last_instance_at),
         )
+        .where(studies.c.study_instance_uid == bindparam("uid"))
+        .with_for_update()
+    )
+)
+_UPDATE_STUDY = Prepared(
+    lambda _: (
+        update(studies)
+        .where(studies.c.study_instance_uid == bindparam("uid"))
+        .values(
+            _open_values(
+                (
+                    *(studies.c.modalities, studies.c.number_of_series, studies.c.number_of_instances),
+                    *(studies.c.number_of_inputs, studies.c.input_version, studies.c.last_instance_at),
+                )
+            )
+        )
+    )
+)
+_RAISE_SERIES = Prepared(
+    lambda _: (
+        update(series)
+        .where(series.c.study_instance_uid == bindparam("study"), series.c.series_instance_uid == bindparam("series"))
+        .values(
+            number_of_instances=series.c.number_of_instances + bindparam("instances", type_=Integer),
+            number_of_inputs=series.c.number_of_inputs + bindparam("inputs", type_=Integer),
+        )
+    )
+)
+_INSERT_INSTANCE = Prepared(lambda _: insert(instances).values(_open_values(instances.c)))
+_INSERT_PENDING = Prepared(lambda _: insert(json_pending).values(_open_values([json_pending.c.sop_instance_uid])))
+_UPSERT_CONTRIBUTION = Prepared(_upsert_contribution)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import mmap
-import queue
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -208,7 +207,7 @@ class Incoming:
     def _read_header(self) -> Header:
         syntax = self._meta.transfer_syntax_uid
         try:
-            return read_header(bytes(self._beginning), self._total, syntax)
+            return read_header(self._beginning, self._total, syntax)
         except BeyondBuffer:
             with self._writer.read_back() as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
                 whole = memoryview(mapped)[len(self._file_meta) :]
@@ -246,68 +245,100 @@ class Incoming:
         )
 
 
+class _Waiting:
+    """One arrival that is to be committed, and the thread that waits for it."""
+
+    def __init__(self, arrival: Arrival) -> None:
+        self.arrival = arrival
+        self.kept: Kept | None = None
+        self.error: Exception | None = None
+        self._news = threading.Lock()
+        self._news.acquire()
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether it is known what became of it."""
+        return self.kept is not None or self.error is not None
+
+    def wake(self) -> None:
+        """Let its thread look: it is answered, or it is to lead."""
+        self._news.release()
+
+    def wait(self) -> None:
+        """Wait for `wake`."""
+        self._news.acquire()
+
+
 class _Committer:
-    """One thread that writes to the index: what waits together is committed together."""
+    """Commits together what waits together: one of the waiting threads leads, and does it for all.
+
+    A thread of its own for it would cost two switches for each instance.
+    """
 
     def __init__(self, database: Database, blobs: BlobStore) -> None:
         self._database = database
         self._blobs = blobs
-        self._waiting: queue.SimpleQueue[tuple[Arrival, Future[Kept]] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._queue: deque[_Waiting] = deque()
+        self._led = False
+        self._lock = threading.Lock()
+        self._calm = threading.Condition(self._lock)
 
     def commit(self, arrival: Arrival) -> Kept:
-        """Wait until the arrival is committed, or raise why it is not."""
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="intake-commit", daemon=True)
-                self._thread.start()
-        answer: Future[Kept] = Future()
-        self._waiting.put((arrival, answer))
-        return answer.result()
+        """Commit the arrival, with others where there are, or raise why it is not."""
+        mine = _Waiting(arrival)
+        with self._lock:
+            self._queue.append(mine)
+            lead, self._led = not self._led, True
+        if not lead:
+            mine.wait()
+        if not mine.is_answered:
+            self._lead(mine)
+        if mine.kept is None:
+            raise mine.error or RuntimeError("an arrival is not answered")
+        return mine.kept
 
     def close(self) -> None:
-        """Commit what waits and end the thread."""
-        with self._starting:
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            self._waiting.put(None)
-            thread.join()
+        """Wait until what waits is committed."""
+        with self._calm:
+            self._calm.wait_for(lambda: not self._led)
 
-    def _run(self) -> None:
-        ended = False
-        while not ended:
-            group: list[tuple[Arrival, Future[Kept]]] = []
-            item = self._waiting.get()
-            while True:
-                if item is None:
-                    ended = True
-                    break
-                group.append(item)
-                if len(group) >= _GROUP or self._waiting.empty():
-                    break
-                item = self._waiting.get()
-            if group:
-                self._commit_group(group)
-
-    def _commit_group(self, group: list[tuple[Arrival, Future[Kept]]]) -> None:
+    def _lead(self, mine: _Waiting) -> None:
+        """Commit the first of those that wait - the leader is among them - then let another lead."""
+        with self._lock:
+            group = [self._queue.popleft() for _ in range(min(_GROUP, len(self._queue)))]
         try:
-            self._blobs.sync_directories([arrival.path for arrival, _ in group])
+            self._commit_group(group)
+        finally:
+            with self._lock:
+                following = self._queue[0] if self._queue else None
+                self._led = following is not None
+                self._calm.notify_all()
+            if following is not None:
+                following.wake()
+            for each in group:
+                if not each.is_answered:  # the leader was interrupted
+                    each.error = RuntimeError("the commit was interrupted")
+                if each is not mine:
+                    each.wake()
+
+    def _commit_group(self, group: list[_Waiting]) -> None:
+        try:
+            self._blobs.sync_directories([each.arrival.path for each in group])
             with self._database.write() as connection:
-                kept = record_arrivals(connection, [arrival for arrival, _ in group])
+                kept = record_arrivals(connection, [each.arrival for each in group])
         except Exception as error:  # noqa: BLE001 (each waiting caller gets it)
             if len(group) > 1 and not _concerns_all(error):
                 # One of them may be the culprit: each gets a chance, and an answer, of its own.
                 for member in group:
                     self._commit_group([member])
                 return
-            for arrival, answer in group:
-                self._answer_alone(arrival, answer, error)
+            for each in group:
+                self._answer_alone(each, error)
             return
-        for (_, answer), each in zip(group, kept, strict=True):
-            answer.set_result(each)
+        for each, outcome in zip(group, kept, strict=True):
+            each.kept = outcome
 
-    def _answer_alone(self, arrival: Arrival, answer: Future[Kept], error: Exception) -> None:
+    def _answer_alone(self, waiting: _Waiting, error: Exception) -> None:
         """Try again where another process wrote the same rows a moment before; else pass the error on."""
         for _ in range(_TRIES):
             if not isinstance(error, IntegrityError | IndexBusy):
@@ -315,15 +346,14 @@ class _Committer:
             time.sleep(_BETWEEN_TRIES_S)
             try:
                 with self._database.write() as connection:
-                    (kept,) = record_arrivals(connection, [arrival])
+                    (waiting.kept,) = record_arrivals(connection, [waiting.arrival])
             except Exception as again:  # noqa: BLE001 (the waiting caller gets it)
                 error = again
             else:
-                answer.set_result(kept)
                 return
         if isinstance(error, IntegrityError):
             error = IndexUnavailable("Other processes hold what this instance needs.")
-        answer.set_exception(error)
+        waiting.error = error
 
 
 def _concerns_all(error: Exception) -> bool:

@@ -83,9 +83,7 @@ _FORMS = {
 }
 
 
-def scan(
-    buffer: Buffer, total: int, encoding: Encoding, wanted: frozenset[int] | None = None
-) -> Iterator[Element]:
+def scan(buffer: Buffer, total: int, encoding: Encoding, wanted: frozenset[int] | None = None) -> Iterator[Element]:
     """Walk over the top-level elements, up to and with the pixel data.
 
     Parameters

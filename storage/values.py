@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from storage.scan import Encoding
 
-#: VRs of the default repertoire alone.
-_CODE_STRINGS = frozenset({b"AS", b"CS", b"DA", b"TM"})
-#: VRs in the Specific Character Set, several values parted by a backslash.
-_TEXTS = frozenset({b"LO", b"SH"})
 _INTEGER = re.compile(rb" *[+-]?[0-9]{1,12} *\0?")
 _NAME = re.compile(rb"[0-9.]*[\0 ]*")
 _US = {True: struct.Struct("<H"), False: struct.Struct(">H")}
@@ -62,19 +59,38 @@ def decode(vr: bytes, raw: RawValue, codec: str, encoding: Encoding) -> Decoded 
     """
     if raw.vr not in (None, vr) or raw.undefined:
         return None
-    content = raw.content
-    if vr in _CODE_STRINGS or (vr == b"UI" and _NAME.fullmatch(content)):
-        return _strings(vr, content.decode("ascii")) if content.isascii() else None
-    if vr in _TEXTS or vr == b"PN":
-        text = _text(content, codec)
-        if text is None:
-            return None
-        return _person_name(text) if vr == b"PN" else _texts(vr, text)
-    if vr == b"IS" and _INTEGER.fullmatch(content):
-        return _number(vr, int(content.rstrip(b"\0 ")), content)
-    if vr == b"US" and len(content) == 2:
-        return _number(vr, _US[encoding.little].unpack(content)[0], None)
-    return None
+    decoder = _DECODERS.get(vr)
+    return decoder(vr, raw.content, codec, encoding.little) if decoder is not None else None
+
+
+def _code_string(vr: bytes, content: bytes, _codec: str, _little: bool) -> Decoded | None:
+    if not content.isascii():
+        return None
+    whole = content.decode("ascii").rstrip(" \0")
+    return _several(vr, whole.split("\\"))
+
+
+def _uid(vr: bytes, content: bytes, _codec: str, _little: bool) -> Decoded | None:
+    return _several(vr, [content.decode("ascii").rstrip(" \0")]) if _NAME.fullmatch(content) else None
+
+
+def _texts(vr: bytes, content: bytes, codec: str, _little: bool) -> Decoded | None:
+    text = _text(content, codec)
+    return _several(vr, [part.rstrip("\0 ") for part in text.split("\\")]) if text is not None else None
+
+
+def _integer(vr: bytes, content: bytes, _codec: str, _little: bool) -> Decoded | None:
+    if not _INTEGER.fullmatch(content):
+        return None
+    text = content.decode("ascii").strip("\0 ")
+    return Decoded(text, {"vr": vr.decode("ascii"), "Value": [int(text)]})
+
+
+def _short(vr: bytes, content: bytes, _codec: str, little: bool) -> Decoded | None:
+    if len(content) != 2:
+        return None
+    (number,) = _US[little].unpack(content)
+    return Decoded(str(number), {"vr": vr.decode("ascii"), "Value": [number]})
 
 
 def _text(content: bytes, codec: str) -> str | None:
@@ -86,15 +102,6 @@ def _text(content: bytes, codec: str) -> str | None:
         return None
 
 
-def _strings(vr: bytes, text: str) -> Decoded:
-    whole = text.rstrip(" \0")
-    return _several(vr, whole.split("\\") if "\\" in whole else [whole])
-
-
-def _texts(vr: bytes, text: str) -> Decoded:
-    return _several(vr, [part.rstrip("\0 ") for part in text.split("\\")])
-
-
 def _several(vr: bytes, parts: list[str]) -> Decoded:
     if any("\0" in part for part in parts):
         parts = [part.replace("\0", "") for part in parts]
@@ -104,21 +111,29 @@ def _several(vr: bytes, parts: list[str]) -> Decoded:
     return Decoded("\\".join(part.strip() for part in parts), shown)
 
 
-def _person_name(text: str) -> Decoded | None:
-    whole = text.rstrip("\0 ")
-    if "\\" in whole or "\0" in whole:
+def _person_name(_vr: bytes, content: bytes, codec: str, _little: bool) -> Decoded | None:
+    text = _text(content, codec)
+    if text is None or "\\" in text:
         return None
+    whole = text.rstrip("\0 ")
     groups = whole.split("=")
     while groups and not groups[-1]:
         groups.pop()
     if not groups:
         return Decoded("", {"vr": "PN"})
-    if len(groups) > len(_PERSON_NAME):
+    if len(groups) > len(_PERSON_NAME) or "\0" in whole:
         return None
     value = dict(zip(_PERSON_NAME, groups, strict=False))
     return Decoded("=".join(groups).strip(), {"vr": "PN", "Value": [value]})
 
 
-def _number(vr: bytes, number: int, content: bytes | None) -> Decoded:
-    text = str(number) if content is None else content.decode("ascii").strip("\0 ")
-    return Decoded(text, {"vr": vr.decode("ascii"), "Value": [number]})
+#: VR → what decodes its usual values.
+_DECODERS: dict[bytes, Callable[[bytes, bytes, str, bool], Decoded | None]] = {
+    **dict.fromkeys((b"AS", b"CS", b"DA", b"TM"), _code_string),
+    b"UI": _uid,
+    b"LO": _texts,
+    b"SH": _texts,
+    b"PN": _person_name,
+    b"IS": _integer,
+    b"US": _short,
+}

@@ -57,7 +57,19 @@ text = st.one_of(
     st.binary(max_size=24),
     st.text("AB^=\\ 09.-\0\n\t", max_size=24).map(str.encode),
     st.text(max_size=12).map(lambda each: each.encode("utf-8", "replace")),
-    st.sampled_from([b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B", b"Wang^XiaoDong=\xcd\xf5^\xd0\xa1\xb6\xab=", b"=", b"5 ", b" 5", b"+5", b"1\\2", b"1.5", b"5\0"]),
+    st.sampled_from(
+        [
+            b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B",
+            b"Wang^XiaoDong=\xcd\xf5^\xd0\xa1\xb6\xab=",
+            b"=",
+            b"5 ",
+            b" 5",
+            b"+5",
+            b"1\\2",
+            b"1.5",
+            b"5\0",
+        ]
+    ),
 )
 
 
@@ -88,8 +100,10 @@ def test_a_value_under_another_vr_is_the_same(vr: str) -> None:
 
 @pytest.mark.parametrize(
     ("vr", "value"),
-    [(b"UI", b"1.2\0"), (b"CS", b"DERIVED\\PRIMARY "), (b"LO", b"Test chest"), (b"PN", b"Test^Quiet")]
-    + [(b"IS", b"12 "), (b"US", b"\0\2"), (b"DA", b"20260102"), (b"TM", b"101500"), (b"SH", b"ACC1")],
+    [
+        *((b"UI", b"1.2\0"), (b"CS", b"DERIVED\\PRIMARY "), (b"LO", b"Test chest"), (b"PN", b"Test^Quiet")),
+        *((b"IS", b"12 "), (b"US", b"\0\2"), (b"DA", b"20260102"), (b"TM", b"101500"), (b"SH", b"ACC1")),
+    ],
 )
 def test_what_senders_usually_write_needs_no_pydicom(vr: bytes, value: bytes) -> None:
     for codec in ("UTF8", "iso8859", "GB18030"):
