@@ -83,7 +83,9 @@ _FORMS = {
 }
 
 
-def scan(buffer: Buffer, total: int, encoding: Encoding, wanted: frozenset[int] | None = None) -> Iterator[Element]:
+def scan(  # noqa: C901, PLR0912 (one pass without calls: it runs for every element of every instance)
+    buffer: Buffer, total: int, encoding: Encoding, wanted: frozenset[int] | None = None
+) -> Iterator[Element]:
     """Walk over the top-level elements, up to and with the pixel data.
 
     Parameters

@@ -102,11 +102,9 @@ def _text(content: bytes, codec: str) -> str | None:
         return None
 
 
-def _several(vr: bytes, parts: list[str]) -> Decoded:
+def _several(vr: bytes, parts: list[str]) -> Decoded | None:
     if any("\0" in part for part in parts):
-        parts = [part.replace("\0", "") for part in parts]
-        if len(parts) == 1 and not parts[0]:
-            return Decoded("", {"vr": vr.decode("ascii"), "Value": [""]})
+        return None
     shown = {"vr": vr.decode("ascii")} if parts == [""] else {"vr": vr.decode("ascii"), "Value": parts}
     return Decoded("\\".join(part.strip() for part in parts), shown)
 

@@ -47,12 +47,16 @@ class PydicomHeader:
 
     def text(self, keyword: str) -> str:
         """Give an attribute as text, several values joined by a backslash; empty where there is none."""
+        text: str = _storable(self._text(keyword)).strip()
+        return text
+
+    def _text(self, keyword: str) -> str:
         value = self._value(keyword)
         if value is None:
             return ""
         try:
             each = value if isinstance(value, MultiValue) else [value]
-            return "\\".join(_storable(str(one)).strip() for one in each)
+            return "\\".join(str(one).strip() for one in each)
         except Exception:  # noqa: BLE001 (a name is decoded when it is asked for, and may be broken as any value)
             return ""
 
