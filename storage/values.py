@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
+import unicodedata
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -43,8 +44,8 @@ class Decoded(NamedTuple):
 
     text: str
     """Several values joined by a backslash; each without padding."""
-    json: dict[str, Any] | None
-    """Of the DICOM JSON model; None: there is nothing to be written."""
+    json: dict[str, Any]
+    """Of the DICOM JSON model."""
 
 
 def decode(vr: bytes, raw: RawValue, codec: str, encoding: Encoding) -> Decoded | None:
@@ -64,7 +65,7 @@ def decode(vr: bytes, raw: RawValue, codec: str, encoding: Encoding) -> Decoded 
 
 
 def _code_string(vr: bytes, content: bytes, _codec: str, _little: bool) -> Decoded | None:
-    if not content.isascii():
+    if not content.isascii() or _ESCAPE in content:
         return None
     whole = content.decode("ascii").rstrip(" \0")
     return _several(vr, whole.split("\\"))
@@ -102,11 +103,17 @@ def _text(content: bytes, codec: str) -> str | None:
         return None
 
 
+def _normal(text: str) -> str:
+    """Give text in normal form C: matching must not tell a letter with its accent from the two in one."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def _several(vr: bytes, parts: list[str]) -> Decoded | None:
     if any("\0" in part for part in parts):
         return None
-    shown = {"vr": vr.decode("ascii")} if parts == [""] else {"vr": vr.decode("ascii"), "Value": parts}
-    return Decoded("\\".join(part.strip() for part in parts), shown)
+    written = parts if all(map(str.isascii, parts)) else [_normal(part) for part in parts]
+    shown = {"vr": vr.decode("ascii")} if parts == [""] else {"vr": vr.decode("ascii"), "Value": written}
+    return Decoded(_normal("\\".join(part.strip() for part in parts)).strip(), shown)
 
 
 def _person_name(_vr: bytes, content: bytes, codec: str, _little: bool) -> Decoded | None:
@@ -121,8 +128,8 @@ def _person_name(_vr: bytes, content: bytes, codec: str, _little: bool) -> Decod
         return Decoded("", {"vr": "PN"})
     if len(groups) > len(_PERSON_NAME) or "\0" in whole:
         return None
-    value = dict(zip(_PERSON_NAME, groups, strict=False))
-    return Decoded("=".join(groups).strip(), {"vr": "PN", "Value": [value]})
+    value = {name: _normal(group) for name, group in zip(_PERSON_NAME, groups, strict=False)}
+    return Decoded(_normal("=".join(groups).strip()).strip(), {"vr": "PN", "Value": [value]})
 
 
 #: VR → what decodes its usual values.

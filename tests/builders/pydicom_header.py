@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,8 @@ from pydicom.multival import MultiValue
 from storage.errors import UnreadableInstance
 from storage.header import fold, is_uid
 
+_ESCAPES = re.compile("\x1b(?:\\$[()]?.|[()-].)")
+
 
 @dataclass(frozen=True)
 class PydicomHeader:
@@ -20,6 +24,8 @@ class PydicomHeader:
     dataset: Dataset
     """Only what the index wants, decoded when asked for."""
     has_pixels: bool
+    note: str = ""
+    """Where its text is not read as its Specific Character Set says; without text of the instance."""
 
     @property
     def study_instance_uid(self) -> str:
@@ -40,7 +46,7 @@ class PydicomHeader:
             It is missing or malformed: such an instance cannot be found again.
         """
         # Some senders pad UIDs with a space, not NUL (PS3.5 6.2 asks for NUL). Both are stripped.
-        uid = self.text(keyword).rstrip("\0 ")
+        uid = self._text(keyword).rstrip("\0 ")
         if not is_uid(uid):
             raise UnreadableInstance(f"{keyword} is missing or malformed.", keyword=keyword)
         return uid
@@ -98,9 +104,13 @@ class PydicomHeader:
 
 
 def _storable(value: Any) -> Any:
-    """Leave out of text, however deep, what PostgreSQL holds nowhere: NUL; and halves of code points."""
+    """Give text, however deep, in normal form C, without what PostgreSQL holds nowhere: NUL; and halves of code points.
+
+    The same letter may come as one character or as a letter and its accent; matching must not tell them apart.
+    """
     if isinstance(value, str):
-        return value.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+        value = _ESCAPES.sub("", value) if "\x1b" in value else value
+        return unicodedata.normalize("NFC", value.replace("\0", "").encode("utf-8", "replace").decode("utf-8"))
     if isinstance(value, dict):
         return {name: _storable(each) for name, each in value.items()}
     if isinstance(value, list):
