@@ -5,7 +5,7 @@ BASE := $(PYTHON3) scripts/bootstrap.py
 export OPENBLAS_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup run demo test unit check bench chaos conformance clean
+.PHONY: help setup run demo test unit check bench bench-ingest chaos conformance clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,9 @@ bench: setup ## ingest rate and latency from the last image to the report, as a 
 
 chaos: setup ## kill, cut, flood and fuzz a node at length and write docs/chaos.md; SCALE=1 for the full counts, SEED=n
 	@$(BIN)/python -m tests.chaos --scale $(or $(SCALE),0.1) --seed $(or $(SEED),20261124)
+
+bench-ingest: setup ## C-STORE beside Orthanc, DCMTK and pynetdicom in one run: rate, CPU, latency, memory, growth
+	@$(BIN)/python -m benchmarks.ingest
 
 clean: ## remove what was built; data/ stays
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -25,10 +25,7 @@ def main() -> None:
     print(f"{platform.machine()}, Python {platform.python_version()}; read ratios, not decimals\n")
     folder = Path(tempfile.mkdtemp(prefix="dicom-node-bench-"))
     try:
-        if ingest.SENDER.exists():
-            _ingest(arguments, folder)
-        else:
-            print("Ingest not measured: dcmsend is missing (apt-get install dcmtk).")
+        _ingest(arguments, folder)
         if arguments.studies:
             print(
                 latency.summary(latency.measure(folder / "latency", slices=arguments.slices, studies=arguments.studies))
@@ -40,29 +37,15 @@ def main() -> None:
 
 
 def _ingest(arguments: argparse.Namespace, folder: Path) -> None:
-    receivers = installed()
-    rows = ingest.medians(
-        ingest.measure(
-            receivers,
-            folder,
-            associations=arguments.associations,
-            count=arguments.instances,
-            rounds=arguments.rounds,
-        )
+    rounds = ingest.measure(
+        installed(),
+        folder,
+        kind="ct",
+        associations=arguments.associations,
+        count=arguments.instances,
+        rounds=arguments.rounds,
     )
-    durable = {receiver.name: receiver.durable for receiver in receivers}
-    base = {row.associations: row for row in rows if row.receiver == "Orthanc"}
-    heading = ("receiver", "assoc", "inst/s", "x Orthanc", "CPU s/GB", "x Orthanc", "PSS MB", "on disk before Success")
-    print("{:<22}{:>6}{:>9}{:>11}{:>10}{:>11}{:>8}  {}".format(*heading))
-    for row in rows:
-        reference = base.get(row.associations)
-        rate = f"{row.instances_per_s / reference.instances_per_s:.2f}" if reference else "-"
-        cpu = f"{row.cpu_s_per_gb / reference.cpu_s_per_gb:.2f}" if reference else "-"
-        print(
-            f"{row.receiver:<22}{row.associations:>6}{row.instances_per_s:>9.0f}{rate:>11}"
-            f"{row.cpu_s_per_gb:>10.1f}{cpu:>11}{row.resident_mb:>8.0f}  {durable[row.receiver]}"
-        )
-    print()
+    print(ingest.table(ingest.medians(rounds)), end="\n\n")
 
 
 main()

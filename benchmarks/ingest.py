@@ -1,119 +1,241 @@
-"""Ingest: instances a second and CPU seconds per GB, each receiver in turn, several rounds.
+"""`make bench-ingest`: C-STORE beside other receivers in the same run, and what else a sender or an idle peer meets.
 
-The sender is DCMTK's dcmsend with TCP_NODELAY set, one process per association, so that no receiver
-pays for delayed acknowledgements.
+Every receiver gets the same replayed instances in interleaved rounds; CPU is that of all its processes. Figures of one
+run are compared with each other, never with those of another machine or day.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import json
 import os
+import platform
+import shutil
+import socket
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from pydicom import Dataset, dcmwrite
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
-
+from benchmarks import filled, replay
 from benchmarks.processes import cpu_seconds, resident_mb
-from benchmarks.receivers import Listening, Receiver
+from benchmarks.receivers import FLOOR, ORTHANC, ROOT, Listening, Receiver, installed, receiving
 
-SENDER = Path("/usr/bin/dcmsend")
+DCMSEND = Path("/usr/bin/dcmsend")
+#: Seconds after the last answer in which a receiver's further work counts as its own.
+_AFTERWARDS_S = 1.0
 
 
 @dataclass(frozen=True)
 class Round:
-    """One measurement."""
+    """One measurement, or the median of several."""
 
     receiver: str
     associations: int
     instances_per_s: float
     cpu_s_per_gb: float
+    p99_ms: float
     resident_mb: float
 
 
-def write_series(folder: Path, *, count: int, seed: int) -> int:
-    """Write one study of noisy 512x512 CT slices; give its bytes."""
-    folder.mkdir(parents=True)
-    chance = np.random.default_rng(seed)
-    study, series = generate_uid(), generate_uid()
-    total = 0
-    for number in range(1, count + 1):
-        slice_ = Dataset()
-        slice_.SOPClassUID, slice_.SOPInstanceUID = CTImageStorage, generate_uid()
-        slice_.StudyInstanceUID, slice_.SeriesInstanceUID = study, series
-        slice_.PatientName, slice_.PatientID, slice_.Modality = "Bench^Ingest", f"BENCH{seed}", "CT"
-        slice_.InstanceNumber, slice_.SliceThickness = number, "1.25"
-        slice_.Rows = slice_.Columns = 512
-        slice_.SamplesPerPixel, slice_.PhotometricInterpretation = 1, "MONOCHROME2"
-        slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit, slice_.PixelRepresentation = 16, 16, 15, 1
-        slice_.PixelData = chance.integers(-1000, 1000, (512, 512), dtype=np.int16).tobytes()
-        slice_.file_meta = FileMetaDataset()
-        slice_.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        path = folder / f"{number:05d}.dcm"
-        dcmwrite(path, slice_, enforce_file_format=True)
-        total += path.stat().st_size
-    return total
-
-
 def measure(
-    receivers: Sequence[Receiver], folder: Path, *, associations: Sequence[int], count: int, rounds: int
+    receivers: Sequence[Receiver], folder: Path, *, kind: str, associations: Sequence[int], count: int, rounds: int
 ) -> list[Round]:
     """Send `count` instances in each round, spread over the associations, to each receiver in turn."""
     results: list[Round] = []
-    number = 0
-    for _ in range(rounds):
-        for receiver in receivers:
-            with receiver.start(folder / f"receiver-{number}") as listening:
+    refusing: set[tuple[str, int]] = set()
+    for number in range(rounds):
+        for position, receiver in enumerate(receivers):
+            with _started(receiver, folder / f"{number}-{position}") as listening:
+                send(listening, kind, associations=1, count=3)  # warm
                 for parallel in associations:
-                    number += 1
-                    results.append(_send_once(receiver, listening, folder / f"data-{number}", parallel, count, number))
-            number += 1
+                    if (receiver.name, parallel) in refusing:
+                        continue
+                    try:
+                        results.append(_round(receiver.name, listening, kind, parallel, count))
+                    except RuntimeError as error:
+                        print(f"{receiver.name}, {parallel} associations: {error}", flush=True)
+                        refusing.add((receiver.name, parallel))
     return results
 
 
-def _send_once(receiver: Receiver, listening: Listening, data: Path, parallel: int, count: int, seed: int) -> Round:
-    per_association = max(1, count // parallel)
-    sizes = [write_series(data / str(each), count=per_association, seed=seed * 100 + each) for each in range(parallel)]
+@contextlib.contextmanager
+def _started(receiver: Receiver, folder: Path) -> Iterator[Listening]:
+    try:
+        with receiver.start(folder) as listening:
+            yield listening
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def send(listening: Listening, kind: str, *, associations: int, count: int) -> replay.Sent:
+    """Have a sender, a process of its own, send once."""
+    command = [sys.executable, "-m", "benchmarks.replay", kind, "--port", str(listening.port)]
+    command += ["--called", listening.ae_title, "-a", str(associations), "-n", str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=600)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["the sender failed"])[-1])
+    said = json.loads(done.stdout)
+    return replay.Sent(said["seconds"], said["bytes"], said["latencies_ms"])
+
+
+def _round(name: str, listening: Listening, kind: str, parallel: int, count: int) -> Round:
     before = cpu_seconds(listening.group)
-    began = time.monotonic()
-    senders = [
-        subprocess.Popen(
-            [str(SENDER), "-aec", listening.ae_title, "127.0.0.1", str(listening.port), "+sd", str(data / str(each))],
-            env=dict(os.environ) | {"TCP_NODELAY": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for each in range(parallel)
-    ]
-    codes = [sender.wait(600) for sender in senders]
-    seconds = time.monotonic() - began
-    if any(codes):
-        raise RuntimeError(f"{receiver.name} did not take all instances: dcmsend ended with {codes}")
+    sent = send(listening, kind, associations=parallel, count=count)
+    time.sleep(_AFTERWARDS_S)
     cpu = cpu_seconds(listening.group) - before
-    gigabytes = sum(sizes) / 1e9
+    latencies = sorted(sent.latencies_ms)
     return Round(
-        receiver.name, parallel, per_association * parallel / seconds, cpu / gigabytes, resident_mb(listening.group)
+        name,
+        parallel,
+        len(latencies) / sent.seconds,
+        cpu / (sent.bytes_sent / 1e9),
+        latencies[min(len(latencies) - 1, round(0.99 * (len(latencies) - 1)))],
+        resident_mb(listening.group),
     )
 
 
 def medians(rounds: Sequence[Round]) -> list[Round]:
     """One row per receiver and number of associations."""
-    keys = list(dict.fromkeys((each.receiver, each.associations) for each in rounds))
     rows = []
-    for name, parallel in keys:
+    for name, parallel in dict.fromkeys((each.receiver, each.associations) for each in rounds):
         same = [each for each in rounds if (each.receiver, each.associations) == (name, parallel)]
-        rows.append(
-            Round(
-                name,
-                parallel,
-                statistics.median(each.instances_per_s for each in same),
-                statistics.median(each.cpu_s_per_gb for each in same),
-                statistics.median(each.resident_mb for each in same),
-            )
+        middle = (
+            statistics.median(getattr(each, field) for each in same)
+            for field in ("instances_per_s", "cpu_s_per_gb", "p99_ms", "resident_mb")
         )
+        rows.append(Round(name, parallel, *middle))
     return rows
+
+
+def table(rows: Sequence[Round]) -> str:
+    """Rows beside Orthanc and the floor, as Markdown."""
+    by = {(row.receiver, row.associations): row for row in rows}
+    lines = [
+        "| receiver | assoc | inst/s | x Orthanc | of the floor | CPU s/GB | x Orthanc | p99 ms | PSS MB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        base, floor = by.get((ORTHANC, row.associations)), by.get((FLOOR, row.associations))
+        times = f"{row.instances_per_s / base.instances_per_s:.2f}" if base else "-"
+        share = f"{row.instances_per_s / floor.instances_per_s:.0%}" if floor else "-"
+        cpu = f"{row.cpu_s_per_gb / base.cpu_s_per_gb:.2f}" if base else "-"
+        lines.append(
+            f"| {row.receiver} | {row.associations} | {row.instances_per_s:.0f} | {times} | {share} |"
+            f" {row.cpu_s_per_gb:.2f} | {cpu} | {row.p99_ms:.1f} | {row.resident_mb:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def stall(receivers: Sequence[Receiver], folder: Path, *, count: int, rounds: int) -> dict[str, float]:
+    """Milliseconds per CT slice of DCMTK's dcmsend as it is shipped, on one association."""
+    found: dict[str, list[float]] = {}
+    for number in range(rounds):
+        for position, receiver in enumerate(receivers):
+            if receiver.name == FLOOR:
+                continue
+            source = folder / "source"
+            _write_files(source, count=count, run=number * 100 + position + 1)
+            with _started(receiver, folder / f"stall-{number}-{position}") as listening:
+                command = [str(DCMSEND), "-aec", listening.ae_title, "127.0.0.1", str(listening.port)]
+                began = time.perf_counter()
+                done = subprocess.run([*command, "+sd", str(source)], capture_output=True, check=False)
+                seconds = time.perf_counter() - began
+            shutil.rmtree(source)
+            if done.returncode == 0:
+                found.setdefault(receiver.name, []).append(seconds * 1000 / count)
+    return {name: statistics.median(each) for name, each in found.items()}
+
+
+def _write_files(folder: Path, *, count: int, run: int) -> None:
+    """Write Part 10 files of replayed CT slices."""
+    from storage.part10 import FileMeta, write_file_meta
+
+    folder.mkdir(parents=True)
+    for number in range(1, count + 1):
+        instance, header, pixels = replay.data_set("ct", run=run, association=0, number=number)
+        meta = write_file_meta(FileMeta(replay.CT, instance, replay.EXPLICIT))
+        (folder / f"{number:05d}.dcm").write_bytes(meta + header + pixels)
+
+
+def idle(listening: Listening, *, associations: int, seconds: float) -> float:
+    """Share of one core that open associations without traffic take."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(associations):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", listening.port), timeout=30))
+            connection.sendall(replay._associate_rq(replay.CT, listening.ae_title))
+            if connection.recv(1) != b"\x02":
+                raise RuntimeError(f"not all of {associations} associations were accepted")
+        time.sleep(3)
+        before = cpu_seconds(listening.group)
+        time.sleep(seconds)
+        return (cpu_seconds(listening.group) - before) / seconds
+
+
+def curve(folder: Path, *, kept: Sequence[int], count: int) -> list[tuple[int, float]]:
+    """Tiny instances a second into a node that keeps so many already."""
+    points = []
+    for number in kept:
+        place = folder / f"kept-{number}"
+        with receiving(place, prepare=lambda data, rows=number: filled.fill(data, instances=rows)) as listening:
+            send(listening, "tiny", associations=4, count=40)
+            rates = [count / send(listening, "tiny", associations=4, count=count).seconds for _ in range(3)]
+        points.append((number, statistics.median(rates)))
+        shutil.rmtree(place, ignore_errors=True)
+        print(f"kept {number}: {points[-1][1]:.0f} tiny instances/s", flush=True)
+    return points
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-a", "--associations", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("-n", "--instances", type=int, default=320)
+    parser.add_argument("-r", "--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", help="names of receivers")
+    parser.add_argument(
+        "--parts", nargs="+", default=["ct", "mr", "cr", "stall", "idle", "curve"], help="what is measured"
+    )
+    parser.add_argument("--kept", type=int, nargs="+", default=[0, 100_000, 1_000_000])
+    arguments = parser.parse_args()
+    receivers = [each for each in installed() if not arguments.only or each.name in arguments.only]
+    cores = len(os.sched_getaffinity(0))
+    print(f"{platform.machine()}, {cores} cores, Python {platform.python_version()}; read ratios, not decimals\n")
+    folder = Path(tempfile.mkdtemp(prefix="dicom-node-bench-"))
+    try:
+        _parts(arguments, receivers, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _parts(arguments: argparse.Namespace, receivers: Sequence[Receiver], folder: Path) -> None:
+    sizes = {"ct": (arguments.associations, arguments.instances), "mr": ([4], arguments.instances), "cr": ([4], 40)}
+    for kind, (associations, count) in sizes.items():
+        if kind in arguments.parts:
+            rounds = measure(
+                receivers, folder, kind=kind, associations=associations, count=count, rounds=arguments.rounds
+            )
+            print(f"{kind.upper()}, {count} instances a round\n{table(medians(rounds))}\n", flush=True)
+    if "stall" in arguments.parts and DCMSEND.exists():
+        print("dcmsend as shipped, one association, ms per CT slice")
+        for name, each in stall(receivers, folder, count=100, rounds=arguments.rounds).items():
+            print(f"| {name} | {each:.1f} |")
+        print(flush=True)
+    if "idle" in arguments.parts:
+        with receiving(folder / "idle") as listening, receiving(folder / "none") as quiet:
+            alone = idle(quiet, associations=0, seconds=10)
+            print(f"50 idle associations: {idle(listening, associations=50, seconds=10) - alone:.1%} of a core,")
+            print(f"beside {alone:.1%} of the node without any")
+            idle(listening, associations=100, seconds=0.1)
+            print("100 associations accepted at once\n", flush=True)
+    if "curve" in arguments.parts:
+        curve(folder, kept=arguments.kept, count=1000)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.processes import free_port, running
 
 ROOT = Path(__file__).parents[1]
+NODE, ORTHANC, FLOOR = "dicom-node", "Orthanc", "floor (receive, write, sync)"
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,18 @@ class Receiver:
 
 
 @contextlib.contextmanager
-def node(folder: Path, *, peers: str | None = None, routes: str | None = None) -> Iterator[Listening]:
-    """The node with all its roles, on its shipped configuration unless given another."""
+def node(
+    folder: Path,
+    *,
+    peers: str | None = None,
+    routes: str | None = None,
+    roles: str = "",
+    prepare: Callable[[Path], None] | None = None,
+) -> Iterator[Listening]:
+    """The node on its shipped configuration unless given another.
+
+    `roles`: those that run; empty: all. `prepare`: called with the data directory before the start.
+    """
     config = folder / "config"
     config.mkdir(parents=True)
     for name in ("node", "peers", "routes", "engines"):
@@ -55,9 +66,28 @@ def node(folder: Path, *, peers: str | None = None, routes: str | None = None) -
         "DICOM_NODE_LOG__LEVEL": "WARNING",
         "PYTHONPATH": str(ROOT),
     }
+    if prepare is not None:
+        prepare(folder / "data")
     command = [sys.executable, "-m", "dicom_node.cli", "--config", str(config), "up"]
+    command += ["--roles", roles] if roles else []
     with running(command, port=dimse, log=folder / "node.log", environ=environ) as group:
         yield Listening(dimse, "DICOMNODE", group)
+
+
+@contextlib.contextmanager
+def receiving(folder: Path, *, prepare: Callable[[Path], None] | None = None) -> Iterator[Listening]:
+    """The node as far as it receives: supervisor, receiver and courier; nothing is analysed."""
+    with node(folder, routes="routes: []\n", roles="receiver,courier", prepare=prepare) as listening:
+        yield listening
+
+
+@contextlib.contextmanager
+def _floor(folder: Path) -> Iterator[Listening]:
+    (folder / "out").mkdir(parents=True)
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.floor", str(port), str(folder / "out")]
+    with running(command, port=port, log=folder / "log", cwd=ROOT) as group:
+        yield Listening(port, "FLOOR", group)
 
 
 @contextlib.contextmanager
@@ -99,10 +129,11 @@ def _pynetdicom(folder: Path) -> Iterator[Listening]:
 
 def installed() -> list[Receiver]:
     """The receivers that this machine has; the node first."""
-    found = [Receiver("dicom-node", "file, directory, index", node)]
+    found = [Receiver(NODE, "file, directory, index", receiving)]
     if shutil.which("Orthanc"):
-        found.append(Receiver("Orthanc", "file", _orthanc))
+        found.append(Receiver(ORTHANC, "file", _orthanc))
     if Path("/usr/bin/storescp").exists():
         found.append(Receiver("DCMTK storescp", "nothing", _storescp))
     found.append(Receiver("pynetdicom storescp", "nothing", _pynetdicom))
+    found.append(Receiver(FLOOR, "file", _floor))
     return found
