@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import filled, replay
-from benchmarks.processes import cpu_seconds, resident_mb
+from benchmarks.processes import await_rest, cpu_seconds, resident_mb
 from benchmarks.receivers import FLOOR, ORTHANC, ROOT, Listening, Receiver, installed, receiving
 
 DCMSEND = Path("/usr/bin/dcmsend")
@@ -53,6 +53,7 @@ def measure(
         for position, receiver in enumerate(receivers):
             with _started(receiver, folder / f"{number}-{position}") as listening:
                 send(listening, kind, associations=1, count=3)  # warm
+                await_rest(listening.group)
                 for parallel in associations:
                     if (receiver.name, parallel) in refusing:
                         continue

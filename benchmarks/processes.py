@@ -64,6 +64,18 @@ def cpu_seconds(group: int) -> float:
     return total / _TICKS_PER_S
 
 
+def await_rest(group: int, *, within_s: float = 30.0) -> None:
+    """Wait until what a start leaves to do is done: the group takes less than a twentieth of a core."""
+    deadline = time.monotonic() + within_s
+    before = cpu_seconds(group)
+    while time.monotonic() < deadline:
+        time.sleep(1.0)
+        now = cpu_seconds(group)
+        if now - before <= 0.05:
+            return
+        before = now
+
+
 def resident_mb(group: int) -> float:
     """Proportional memory (PSS) of all processes of a group, MB."""
     kilobytes = 0

@@ -76,8 +76,14 @@ def node(
 
 @contextlib.contextmanager
 def receiving(folder: Path, *, prepare: Callable[[Path], None] | None = None) -> Iterator[Listening]:
-    """The node as far as it receives: supervisor, receiver and courier; nothing is analysed."""
+    """The node as far as it keeps: supervisor, receiver, and courier with its DICOM JSON; nothing is analysed."""
     with node(folder, routes="routes: []\n", roles="receiver,courier", prepare=prepare) as listening:
+        yield listening
+
+
+@contextlib.contextmanager
+def _receiver_alone(folder: Path) -> Iterator[Listening]:
+    with node(folder, routes="routes: []\n", roles="receiver") as listening:
         yield listening
 
 
@@ -129,7 +135,10 @@ def _pynetdicom(folder: Path) -> Iterator[Listening]:
 
 def installed() -> list[Receiver]:
     """The receivers that this machine has; the node first."""
-    found = [Receiver(NODE, "file, directory, index", receiving)]
+    found = [
+        Receiver(NODE, "file, directory, index", receiving),
+        Receiver("dicom-node without courier", "file, directory, index", _receiver_alone),
+    ]
     if shutil.which("Orthanc"):
         found.append(Receiver(ORTHANC, "file", _orthanc))
     if Path("/usr/bin/storescp").exists():
