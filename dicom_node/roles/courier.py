@@ -74,7 +74,7 @@ def run(context: RoleContext) -> None:
         delivery=Delivery(deliver=partial(deliver, courier=parts), book=deliveries),
     )
     runner.start()
-    watch = threading.Thread(target=CourierWatch(parts).run, args=(context.stop,), name="watch")
+    watch = threading.Thread(target=CourierWatch(parts, since=now()).run, args=(context.stop,), name="watch")
     cleaner = threading.Thread(target=_clean, args=(context, storage, queue), name="cleaner")
     reports = _reports(context, storage, parts.peers)
     reporter = threading.Thread(target=reports.run, args=(context.stop,), name="commitment-reports")

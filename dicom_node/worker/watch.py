@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from typing import TypeVar
 
 from pydicom import Dataset
 
@@ -23,6 +24,8 @@ from storage.errors import UnreadableInstance
 from storage.records import Announcement, InstanceRecord, Sender, StudyRecord
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T", StudyRecord, Sender)
 
 #: Seconds between two looks; it adds to the time from the last image to the job's start.
 EVERY_S = 0.2
@@ -41,10 +44,14 @@ class Tick:
 
 
 class CourierWatch:
-    """Looks at gathering studies and unclassed variants, again and again."""
+    """Looks at gathering studies and unclassed variants, again and again.
 
-    def __init__(self, parts: CourierParts) -> None:
+    `since`: when the node began to listen. Silence before that is no evidence: it could hear nobody.
+    """
+
+    def __init__(self, parts: CourierParts, *, since: datetime | None = None) -> None:
         self._parts = parts
+        self._since = since
         self._studies = Turns("decision_failed")
         self._variants = Turns("variant_failed")
         self._looks = Turns("watch_failed")
@@ -72,6 +79,12 @@ class CourierWatch:
         ]
         return Tick(studies.count(True), variants.count(True), studies.count(None) + variants.count(None))
 
+    def _heard(self, told: T) -> T:
+        """Count the silence of a study or a sender from when the node listened."""
+        if self._since is None or told.last_instance_at >= self._since:
+            return told
+        return replace(told, last_instance_at=self._since)
+
     def _look(self) -> bool:
         self.tick(self._parts.now())
         return True
@@ -81,7 +94,8 @@ class CourierWatch:
         parts, uid = self._parts, study.study_instance_uid
         senders = parts.index.senders_of(uid, now=now, idle_after_s=parts.quiet.sender_idle_after_s)
         announced = Announced(announcements, parts.announcements.coverage(uid)) if announcements else NOTHING_ANNOUNCED
-        said = verdict(study, senders, now, parts.quiet, parts.peers, announced)
+        heard = (self._heard(study), [self._heard(sender) for sender in senders])
+        said = verdict(*heard, now, parts.quiet, parts.peers, announced)
         if not said.complete:
             return False
         inputs = parts.index.inputs_of(uid)

@@ -42,6 +42,12 @@ def test_a_quiet_study_is_decided_once(stage: Stage) -> None:
     assert decision.jobs[0].deliver_to == ("ct1",)
 
 
+def test_silence_before_the_node_listened_is_no_evidence(stage: Stage) -> None:
+    watch = CourierWatch(stage.courier, since=at(60))
+    assert watch.tick(at(64.9)) == Tick()
+    assert watch.tick(at(65.0)) == Tick(decided=1)
+
+
 def test_an_active_sender_holds_the_decision_up(stage: Stage) -> None:
     stage.index.senders = [make_sender("ct1", active=True)]
     assert CourierWatch(stage.courier).tick(at(50)) == Tick()
