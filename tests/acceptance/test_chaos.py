@@ -31,7 +31,7 @@ def test_nothing_acknowledged_is_lost_when_the_node_is_killed_during_ingest(tmp_
 
 def test_a_study_has_one_result_set_whatever_is_killed_in_each_phase(tmp_path: Path) -> None:
     outcome = results_under_kills(tmp_path, studies=1, seed=SEED, victims=("all", "worker", "supervisor", "courier"))
-    assert outcome.problems == [], f"seed {SEED}"
+    assert outcome.problems == {}, f"seed {SEED}"
     assert sum(outcome.kills.values()) >= 3
     assert outcome.ledger == "0 unexplained"
 

@@ -97,6 +97,8 @@ def results(run: Run) -> Iterator[Line]:
         f"{done.studies - len(done.problems)} of {done.studies}",
         not done.problems,
     )
+    for problem in sorted(each for problems in done.problems.values() for each in problems):
+        yield Line("… what is not as it should be", problem, False)
     yield Line("… receptions for those objects, repeats included", f"{done.receptions} for {2 * done.studies}", True)
     yield Line("… ledger", done.ledger, done.ledger == "0 unexplained")
 

@@ -46,7 +46,8 @@ class Outcome:
     victims: dict[str, int] = field(default_factory=dict)
     receptions: int = 0
     """Result objects that the PACS was sent, repeats included."""
-    problems: list[str] = field(default_factory=list)
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    """Study Instance UID → what is not as it should be; "" holds what belongs to no study."""
     seconds: float = 0.0
     ledger: str = ""
 
@@ -204,12 +205,13 @@ def results_under_kills(
                 _one_study(hospital, files, uid, phases, strikes, chance, outcome)
                 outcome.studies += 1
                 say(f"study {outcome.studies} of {studies}: {sum(outcome.kills.values())} kills")
-            for uid in uids:
-                outcome.problems += hospital.problems_of(uid)
+            found = {uid: hospital.problems_of(uid) for uid in uids}
+            outcome.problems = {uid: problems for uid, problems in found.items() if problems}
             extra = set(hospital.pacs.digests) - {
                 row.sop_instance_uid for uid in uids for row in hospital._rows(tables.results, uid)
             }
-            outcome.problems += [f"{uid}: received, and no result of ours" for uid in sorted(extra)]
+            if extra:
+                outcome.problems[""] = [f"{uid}: received, and no result of ours" for uid in sorted(extra)]
             outcome.ledger = (hospital.node.run("ledger").stdout.splitlines() or ["nothing"])[-1]
     finally:
         hospital.close()
