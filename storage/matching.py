@@ -41,6 +41,9 @@ _BETWEEN_WORDS = re.compile(r"[\s^=*?,]+")
 #: More values in one key are a mistake or an attack.
 _MOST_VALUES = 10_000
 _LONGEST_VALUE = 1 << 20
+#: A longer value with wildcards costs more than it can find; SQLite takes 50,000 bytes.
+_LONGEST_PATTERN = 10_000
+_STARS = re.compile(r"\*{2,}")
 
 
 class Level(StrEnum):
@@ -184,6 +187,9 @@ class Matcher:
 
     def _like(self, column: Column, pattern: str) -> ColumnElement[bool]:
         """Match `*` and `?`, with regard to case."""
+        pattern = _STARS.sub("*", pattern)
+        if len(pattern) > _LONGEST_PATTERN:
+            raise MalformedQuery("A key's value with wildcards is too long.")
         if self.dialect == "sqlite":
             return column.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
         escaped = re.sub(r"([\\%_])", r"\\\1", pattern)
