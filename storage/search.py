@@ -49,6 +49,7 @@ _ALWAYS = {
     Level.SERIES: _tags("Modality", "SeriesInstanceUID", "SeriesNumber"),
     Level.INSTANCE: _tags("SOPClassUID", "SOPInstanceUID", "InstanceNumber"),
 }
+_ALWAYS_VR = {tag: dictionary_VR(tag) for tags in _ALWAYS.values() for tag in tags}
 #: Given with every match that has a value for it. Source: the same.
 _WHERE_KNOWN = {
     Level.STUDY: frozenset(_tags("TimezoneOffsetFromUTC")),
@@ -347,7 +348,7 @@ def _match(search: Search, row: Row[Any]) -> dict[str, Any]:
         attributes = json.loads(row._mapping[f"{level}_attributes"])
         for tag in _ALWAYS[level]:
             name = f"{tag:08X}"
-            found[name] = attributes.pop(name, None) or {"vr": dictionary_VR(tag)}
+            found[name] = attributes.pop(name, None) or {"vr": _ALWAYS_VR[tag]}
         for name, element in attributes.items():
             if search.wanted is None or int(name, 16) in search.wanted:
                 found.setdefault(name, element)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
@@ -27,8 +28,8 @@ from storage.search import SearchAnswer, known_attributes
 
 #: Matches that one C-FIND gives at most; whoever gets more has forgotten a key.
 MOST_MATCHES = 100_000
-#: Matches fetched at a time: few first, so that the first answer comes soon.
-_FIRST_PAGE, _PAGE = 50, 2_000
+#: Matches fetched at a time: few first, so that the first answer comes soon, then ten times as many, up to a limit.
+_FIRST_PAGE, _LARGEST_PAGE = 10, 2_000
 
 _INDEX_LEVEL = {QueryLevel.STUDY: Level.STUDY, QueryLevel.SERIES: Level.SERIES, QueryLevel.IMAGE: Level.INSTANCE}
 #: Attributes that each answer can have, whatever the index has.
@@ -133,7 +134,7 @@ def _pages(
             yield SearchAnswer(fresh, page.more, page.unsupported)
         if not page.more:
             return
-        offset, limit = offset + len(page.rows), _PAGE
+        offset, limit = offset + len(page.rows), min(10 * limit, _LARGEST_PAGE)
 
 
 def _first(row: Mapping[str, Any], name: str) -> str:
@@ -157,6 +158,7 @@ def _answer(
     return answer
 
 
+@cache
 def _vr(tag: int) -> str:
     return dictionary_VR(tag)[:2] if dictionary_has_tag(tag) else "UN"
 
