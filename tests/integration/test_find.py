@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -11,12 +13,15 @@ import pytest
 from pydicom import Dataset, dcmread
 from pynetdicom.dimse_primitives import C_FIND
 
+from dicom_node.scp import find as find_module
 from storage.audit import Audit, AuditAction
 from storage.blobs import LocalBlobs
 from storage.database import Database
 from storage.errors import IndexUnavailable
 from storage.index import Index
-from storage.records import Kept
+from storage.matching import Level, Query
+from storage.records import Kept, StudyFilter
+from storage.search import SearchAnswer
 from tests.builders.ct import make_ct_instance, uid
 from tests.builders.dimse import IMPLICIT, Listening
 from tests.builders.queries import PATIENT_ROOT_FIND, STUDY_ROOT_FIND, answering_queries, asking, find, identifier
@@ -196,16 +201,47 @@ def test_a_sequence_key_matches_inside_items(here: Listening, receive: Receive) 
     assert find(here, asked)[0] == []
 
 
-def test_cancel_ends_the_answers(here: Listening, receive: Receive) -> None:
-    for number in range(10, 80):
-        receive(make_ct_instance(study=number))
+def test_a_cancel_ends_the_answers(here: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    search, asked_again, go_on = Index.search, threading.Event(), threading.Event()
+
+    def slowly(index: Index, level: Level, query: Query, visible: StudyFilter) -> SearchAnswer:
+        if query.offset:
+            asked_again.set()
+            go_on.wait(10)
+        return search(index, level, query, visible)
+
+    monkeypatch.setattr(Index, "search", slowly)
+    monkeypatch.setattr(find_module, "_FIRST_PAGE", 1)
     with asking(here.port, STUDY_ROOT_FIND) as association:
-        statuses = []
-        for status, _ in association.send_c_find(identifier("STUDY", StudyInstanceUID=""), STUDY_ROOT_FIND, msg_id=7):
-            statuses.append(int(status.Status))
-            association.send_c_cancel(7, query_model=STUDY_ROOT_FIND)
-    assert statuses[-1] in (0xFE00, 0x0000)  # the answers may be on their way already
-    assert set(statuses[:-1]) == {0xFF00}
+        answers = association.send_c_find(identifier("STUDY", StudyInstanceUID=""), STUDY_ROOT_FIND, msg_id=7)
+        statuses = [next(answers)[0].Status]
+        assert asked_again.wait(10)
+        association.send_c_cancel(7, query_model=STUDY_ROOT_FIND)
+        time.sleep(1)
+        go_on.set()
+        statuses += [status.Status for status, _ in answers]
+    assert statuses == [0xFF00, 0xFE00]
+
+
+def test_a_query_with_too_many_matches_says_so(here: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find_module, "MOST_MATCHES", 2)
+    assert find(here, identifier("STUDY", StudyInstanceUID=""))[1] == [0xFF00, 0xFF00, 0xA700]
+
+
+def test_many_pages_give_each_match_once(here: Listening, receive: Receive) -> None:
+    for number in range(10, 40):
+        receive(make_ct_instance(study=number))
+    found, statuses = find(here, identifier("STUDY", StudyInstanceUID=""))
+    assert len({answer.StudyInstanceUID for answer in found}) == len(found) == 33
+    assert statuses[-1] == 0x0000
+
+
+def test_an_error_of_ours_is_a_processing_failure(here: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Index, "search", fail)
+    assert find(here, identifier("STUDY", StudyInstanceUID=""))[1] == [0x0110]
 
 
 def test_a_database_that_does_not_answer_is_out_of_resources(

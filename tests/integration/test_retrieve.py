@@ -17,15 +17,19 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 from pynetdicom import AE, build_context, build_role, evt
+from pynetdicom.dimse_primitives import C_MOVE
 from pynetdicom.events import Event
 
 from configs.peers import Peer
 from dicom_node.network import application_entity
+from dicom_node.scp import retrieve
 from dicom_node.scu.transcoding import PixelTranscoder
 from inference.pixel_process import PixelProcess
 from storage.audit import Audit, AuditAction, AuditOutcome
 from storage.blobs import LocalBlobs
 from storage.database import Database
+from storage.errors import IndexUnavailable
+from storage.index import Index
 from storage.intake import Intake
 from storage.records import Kept
 from tests.builders.ct import encode, make_ct_instance, uid
@@ -277,6 +281,53 @@ def test_a_compressed_instance_is_decompressed_where_the_destination_takes_no_ot
     assert final.Status == 0x0000
     ((_, syntax, dataset),) = narrow.arrived
     assert (syntax, dataset.PixelData) == (IMPLICIT, make_ct_instance(1).PixelData)
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"), [(IndexUnavailable, 0xA701), (ZeroDivisionError, 0x0110)], ids=["no index", "our fault"]
+)
+def test_a_retrieval_that_cannot_be_looked_up_is_refused(
+    database: Database,
+    blobs: LocalBlobs,
+    destination: Destination,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: type[Exception],
+    status: int,
+) -> None:
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(Index, "instances_matching", fail)
+    with answering_queries(database, blobs, peers={"dest": destination.peer}) as here:
+        assert [answer.Status for answer in move(here, study())] == [status]
+
+
+def test_more_instances_than_can_be_counted_are_refused(
+    database: Database, blobs: LocalBlobs, receive: Receive, destination: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    five(receive)
+    monkeypatch.setattr(retrieve, "MOST_SUB_OPERATIONS", 4)
+    with answering_queries(database, blobs, peers={"dest": destination.peer}) as here:
+        assert [answer.Status for answer in move(here, study())] == [0xA701]
+    assert destination.arrived == []
+
+
+def test_a_move_under_another_class_than_its_context_is_refused(
+    database: Database, blobs: LocalBlobs, destination: Destination
+) -> None:
+    with (
+        answering_queries(database, blobs, peers={"dest": destination.peer}) as here,
+        asking(here.port, STUDY_ROOT_MOVE) as association,
+    ):
+        request = C_MOVE()
+        request.MessageID, request.Priority, request.MoveDestination = 1, 2, "DEST"
+        request.AffectedSOPClassUID = PATIENT_ROOT_MOVE
+        request.Identifier = BytesIO(b"\x08\x00\x52\x00CS\x06\x00STUDY ")
+        association._reactor_checkpoint.clear()
+        association.dimse.send_msg(request, association.accepted_contexts[0].context_id)
+        _, answer = association.dimse.get_msg(block=True)
+        association._reactor_checkpoint.set()
+    assert answer.Status == 0x0122
 
 
 def test_a_move_is_cancelled_between_instances(database: Database, blobs: LocalBlobs, receive: Receive) -> None:
