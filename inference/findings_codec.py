@@ -41,13 +41,17 @@ MOST_SEGMENTS = 4096
 MOST_VOXELS = 1 << 31
 
 
-def encode_findings(findings: Findings, sop_instance_uids: Sequence[str]) -> bytes:
+def encode_findings(
+    findings: Findings, sop_instance_uids: Sequence[str], frame_numbers: Sequence[int | None] = ()
+) -> bytes:
     """Encode findings and the instances that their masks' slices belong to; the same in, the same out.
 
     Parameters
     ----------
     sop_instance_uids
         Source instance of each slice, in the masks' order; of a refusal the considered ones.
+    frame_numbers
+        Frame of each slice in its instance, from 1; None, or nothing at all: of a single-frame image.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def encode_findings(findings: Findings, sop_instance_uids: Sequence[str]) -> byt
         blocks.append(block)
     if len({tuple(described["shape"]) for described in segments}) > 1:
         raise UnusableAnswer("masks of one answer differ in shape")
-    said = {
+    said: dict[str, Any] = {
         "summary": findings.summary,
         "segments": segments,
         "groups": [_group_value(group) for group in findings.groups],
@@ -73,6 +77,8 @@ def encode_findings(findings: Findings, sop_instance_uids: Sequence[str]) -> byt
         "facts": [[name, value] for name, value in findings.facts],
         "sop_instance_uids": list(sop_instance_uids),
     }
+    if any(number is not None for number in frame_numbers):
+        said["frame_numbers"] = list(frame_numbers)
     try:
         text = json.dumps(said, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
         written = text.encode("utf-8")
@@ -107,6 +113,21 @@ def decode_findings(content: bytes) -> tuple[Findings, tuple[str, ...]]:
             raise UnusableAnswer("stored findings have another length than they say")
         return _findings(said, tuple(segments)), tuple(str(uid) for uid in said["sop_instance_uids"])
     except (struct.error, zlib.error, KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
+        raise UnusableAnswer("stored findings cannot be read: they are damaged") from error
+
+
+def frame_numbers_of(content: bytes) -> tuple[int | None, ...]:
+    """Frame of each slice in its instance, of stored findings; empty: all images have one frame.
+
+    Raises
+    ------
+    UnusableAnswer
+        The bytes are no findings.
+    """
+    try:
+        said, _ = _header(content)
+        return tuple(None if number is None else int(number) for number in said.get("frame_numbers", ()))
+    except (struct.error, zlib.error, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UnusableAnswer("stored findings cannot be read: they are damaged") from error
 
 

@@ -59,7 +59,8 @@ class Slice:
     """One frame that may become a slice."""
 
     source: SourceInstance
-    frame_index: int
+    frame_number: int | None
+    """Frame of a multi-frame image, from 1; None: the image has one frame."""
     facts: Facts
     plane: Plane
     stored: Stored
@@ -127,7 +128,7 @@ def _scanned(source: SourceInstance, scanned: Scanned, known: _Known) -> list[Sl
         raise UnsuitableStudy("an image's position is no sensible value.")
     stored = Stored(source.open, scanned.pixels_at, scanned.pixels_length, 0, facts.layout, facts.meaning)
     plane = replace(facts.plane, position=position)
-    return [Slice(source, 0, facts, plane, stored, partial(read_header, source))]
+    return [Slice(source, None, facts, plane, stored, partial(read_header, source))]
 
 
 def _parsed(source: SourceInstance, file: BinaryIO) -> list[Slice]:
@@ -156,7 +157,8 @@ def _parsed(source: SourceInstance, file: BinaryIO) -> list[Slice]:
         facts = _facts(frame, syntax)
         stored = Stored(opened, at, length, index, facts.layout, facts.meaning)
         reader = partial(_same, frame) if several else partial(read_header, source)
-        slices.append(Slice(source, index, facts, facts.plane, stored, reader))
+        number = index + 1 if several else None
+        slices.append(Slice(source, number, facts, facts.plane, stored, reader))
     return slices
 
 

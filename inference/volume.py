@@ -56,8 +56,8 @@ class Volume:
     headers: Sequence[Dataset]
     sources: tuple[SourceInstance, ...]
     """Of each slice, in the array's order: the same one for all frames of a multi-frame image."""
-    frame_numbers: tuple[int, ...]
-    """Of each slice in its source, from 1; 1 in single-frame images."""
+    frame_numbers: tuple[int | None, ...]
+    """Of each slice in its source, from 1; None: the source has one frame."""
     left_out: int = 0
     """Images of the series that are no part of the volume (localisers)."""
 
@@ -95,7 +95,7 @@ def read_volume(sources: Sequence[SourceInstance]) -> Volume:
         affine=affine,
         headers=Headers([each.read_header for each in ordered]),
         sources=tuple(each.source for each in ordered),
-        frame_numbers=tuple(each.frame_index + 1 for each in ordered),
+        frame_numbers=tuple(each.frame_number for each in ordered),
         left_out=left_out,
     )
 

@@ -183,5 +183,5 @@ def _volume(chest: Chest, hu: Array, steps: Array, corner: Sequence[float], head
         affine=affine,
         headers=[said] * len(hu),
         sources=tuple(SourceInstance(f"1.2.{index}", CTImageStorage, "ab" * 32, BytesIO) for index in range(len(hu))),
-        frame_numbers=(1,) * len(hu),
+        frame_numbers=(None,) * len(hu),
     )

@@ -470,13 +470,15 @@ class PaperVolume:
     """A volume that knows only what it was read from."""
 
     sources: tuple[SourceInstance, ...]
+    frame_numbers: tuple[int | None, ...] = ()
 
 
 def paper_volume(sources: Sequence[SourceInstance]) -> PaperVolume:
-    """Stand in for `read_volume`: images numbered 99 do not fit."""
+    """Stand in for `read_volume`: images numbered 99 do not fit, those numbered 98 have several frames."""
     if any(source.sop_instance_uid.endswith(".99") for source in sources):
         raise UnsuitableStudy("1 of the images is doubled")
-    return PaperVolume(tuple(sources))
+    frames = tuple(1 if source.sop_instance_uid.endswith(".98") else None for source in sources)
+    return PaperVolume(tuple(sources), frames)
 
 
 def choose_longest(candidates: Sequence[CandidateSeries], needs: SeriesNeeds) -> CandidateSeries:
@@ -487,7 +489,9 @@ def choose_longest(candidates: Sequence[CandidateSeries], needs: SeriesNeeds) ->
     return best
 
 
-def encode_paper_findings(findings: Findings, sop_instance_uids: Sequence[str]) -> bytes:
+def encode_paper_findings(
+    findings: Findings, sop_instance_uids: Sequence[str], frame_numbers: Sequence[int | None] = ()
+) -> bytes:
     """Stand in for `encode_findings`."""
     return json.dumps([findings.summary, findings.refusal, list(sop_instance_uids)]).encode()
 

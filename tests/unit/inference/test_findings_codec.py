@@ -13,7 +13,7 @@ import pytest
 
 from inference.errors import UnusableAnswer
 from inference.findings import Findings, Measurement, Qualitative
-from inference.findings_codec import MAGIC, decode_findings, encode_findings
+from inference.findings_codec import MAGIC, decode_findings, encode_findings, frame_numbers_of
 from inference.results import codes
 from tests.builders.findings import in_many_scripts, lungs, marked, refused
 
@@ -144,3 +144,17 @@ def with_shape(shape: list[int]) -> bytes:
     written = json.dumps(said).encode()
     packed = zlib.compress(written)
     return MAGIC + struct.pack("<QQ", len(packed), len(written)) + packed + content[start + packed_size :]
+
+
+def test_frames_of_multi_frame_images_are_kept_beside_them() -> None:
+    frames = tuple(range(12, 0, -1))
+    content = encode_findings(lungs(), ["1.2.3"] * 12, frames)
+    assert frame_numbers_of(content) == frames
+    assert decode_findings(content)[1] == ("1.2.3",) * 12
+
+
+def test_images_of_one_frame_have_no_frame_numbers() -> None:
+    assert frame_numbers_of(encode_findings(lungs(), UIDS)) == ()
+    assert encode_findings(lungs(), UIDS, [None] * 12) == encode_findings(lungs(), UIDS)
+    with pytest.raises(UnusableAnswer):
+        frame_numbers_of(b"something else")

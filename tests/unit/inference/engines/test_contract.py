@@ -167,7 +167,11 @@ def test_it_changes_nothing_of_the_volume(case: Case) -> None:
     "spoil",
     [
         lambda volume: replace(
-            volume, array=volume.array[:1], headers=volume.headers[:1], sources=volume.sources[:1], frame_numbers=(1,)
+            volume,
+            array=volume.array[:1],
+            headers=volume.headers[:1],
+            sources=volume.sources[:1],
+            frame_numbers=(None,),
         ),
     ],
     ids=["one slice"],
