@@ -9,13 +9,14 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from functools import partial
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 
-from inference.decode import PixelLayout, decode_encapsulated, encapsulated_frame
+from inference.decode import PixelLayout, check_encoded, decode_encapsulated, encapsulated_frame
 from inference.errors import UnreadablePixels, UnsuitableStudy
 from inference.syntaxes import EXPLICIT_LITTLE, IMPLICIT_LITTLE
 
@@ -49,6 +50,14 @@ class Meaning:
         low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if layout.signed else (0, (1 << bits) - 1)
         ends = low * self.slope + self.intercept, high * self.slope + self.intercept
         return min(ends) >= _INT16.min and max(ends) <= _INT16.max
+
+
+class FrameDecoder(Protocol):
+    """Decodes frames elsewhere, such as `PixelProcess` in children with limits."""
+
+    def frame(self, part10: BinaryIO, frame_index: int, target: str) -> bytes:
+        """Give one frame of an instance in a transfer syntax."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -103,11 +112,16 @@ def _padding(header: Dataset, layout: PixelLayout) -> tuple[int, int] | None:
     return low, high
 
 
-def load(slices: Sequence[Stored]) -> npt.NDArray[Any]:
+def load(slices: Sequence[Stored], decoder: FrameDecoder | None = None) -> npt.NDArray[Any]:
     """Read slices, in the order given, into one array (slices, rows, columns).
 
     int16 where the rescale is integral and, but for CT, nothing can leave its range; else float32. Memory: the array
     and a slice for each thread.
+
+    Parameters
+    ----------
+    decoder
+        Decodes compressed frames; None: this process does.
 
     Raises
     ------
@@ -126,7 +140,7 @@ def load(slices: Sequence[Stored]) -> npt.NDArray[Any]:
     small = all(each.meaning.is_ct or each.meaning.fits_int16(each.layout) for each in slices)
     array = np.empty(shape, np.int16 if integral and small else np.float32)
     with ThreadPoolExecutor(_THREADS) as threads:
-        for _ in threads.map(_read_into, slices, array):
+        for _ in threads.map(partial(_read_into, decoder=decoder), slices, array):
             pass
     return array
 
@@ -147,7 +161,7 @@ def _frame_bytes(layout: PixelLayout) -> int:
     return layout.rows * layout.columns * layout.bits_allocated // 8
 
 
-def _read_into(stored: Stored, target: npt.NDArray[Any]) -> None:
+def _read_into(stored: Stored, target: npt.NDArray[Any], *, decoder: FrameDecoder | None) -> None:
     """Read one frame and give its values their meaning."""
     layout, meaning = stored.layout, stored.meaning
     with stored.open() as file:
@@ -155,7 +169,7 @@ def _read_into(stored: Stored, target: npt.NDArray[Any]) -> None:
             _fill(file, stored, target)
             values = target
         else:
-            values = _values(file, stored)
+            values = _values(file, stored, decoder)
     _correct(values, layout)
     outside = _outside(values, meaning)
     if target.dtype == np.float32:
@@ -198,17 +212,24 @@ def _fill(file: BinaryIO, stored: Stored, target: npt.NDArray[Any]) -> None:
         got += more
 
 
-def _values(file: BinaryIO, stored: Stored) -> npt.NDArray[Any]:
+def _values(file: BinaryIO, stored: Stored, decoder: FrameDecoder | None) -> npt.NDArray[Any]:
     """Give the stored values of one frame: (rows, columns), writable."""
     layout = stored.layout
     file.seek(stored.pixels_at)
+    kind, size = "i" if layout.signed else "u", layout.bits_allocated // 8
     if layout.encapsulated:
-        values = decode_encapsulated(encapsulated_frame(file, layout, stored.frame_index), layout)
+        frame = encapsulated_frame(file, layout, stored.frame_index)
+        if decoder is None:
+            values = decode_encapsulated(frame, layout)
+        else:
+            check_encoded(frame, layout)
+            decoded = decoder.frame(file, stored.frame_index, EXPLICIT_LITTLE)
+            if len(decoded) != layout.rows * layout.columns * size:
+                raise UnreadablePixels(f"A frame decodes to {len(decoded)} bytes.")
+            values = np.frombuffer(decoded, f"<{kind}{size}").reshape(layout.rows, layout.columns)
     else:
-        kind = "<" if layout.transfer_syntax_uid in _IN_PLACE else ">"
-        values = np.empty(
-            (layout.rows, layout.columns), f"{kind}{'i' if layout.signed else 'u'}{layout.bits_allocated // 8}"
-        )
+        order = "<" if layout.transfer_syntax_uid in _IN_PLACE else ">"
+        values = np.empty((layout.rows, layout.columns), f"{order}{kind}{size}")
         _fill(file, stored, values)
     if values.shape != (layout.rows, layout.columns):
         raise UnreadablePixels(f"The pixels are of {values.shape[0]}x{values.shape[1]}, not of one value each.")

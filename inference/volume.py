@@ -12,7 +12,7 @@ from pydicom import Dataset
 
 from inference.errors import UnreadablePixels, UnsuitableStudy
 from inference.geometry import stack
-from inference.loading import load
+from inference.loading import FrameDecoder, load
 from inference.slices import Slice, SourceInstance, find_slices, is_localiser, read_headers
 
 __all__ = ["Headers", "SourceInstance", "Volume", "is_localiser", "read_headers", "read_volume"]
@@ -68,10 +68,15 @@ class Volume:
         return slice_mm, row_mm, column_mm
 
 
-def read_volume(sources: Sequence[SourceInstance]) -> Volume:
+def read_volume(sources: Sequence[SourceInstance], decoder: FrameDecoder | None = None) -> Volume:
     """Read a series, of single-frame or of multi-frame images, into one array.
 
     Memory: the volume, and a slice for each thread. Headers are read when they are asked for.
+
+    Parameters
+    ----------
+    decoder
+        Decodes compressed frames; None: this process does.
 
     Raises
     ------
@@ -87,7 +92,7 @@ def read_volume(sources: Sequence[SourceInstance]) -> Volume:
     order, affine = stack([each.plane for each in slices], thickness_mm=slices[0].facts.thickness_mm)
     ordered = [slices[index] for index in order]
     try:
-        array = load([each.stored for each in ordered])
+        array = load([each.stored for each in ordered], decoder)
     except UnreadablePixels as error:
         raise UnsuitableStudy(f"an image cannot be read: {error}") from error
     return Volume(

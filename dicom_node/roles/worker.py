@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from configs.peers import Peer
@@ -12,6 +14,7 @@ from dicom_node.parts import Storage, identity, now
 from dicom_node.supervisor import RoleContext
 from dicom_node.worker.analyse import infer, publish
 from dicom_node.worker.parts import WorkerParts
+from inference.pixel_process import PixelProcess
 from inference.registry import engines
 from storage.deliveries import Deliveries
 from storage.findings_store import FindingsStore
@@ -21,6 +24,8 @@ from storage.job_book import JobBook
 from storage.jobs import Analysis, Queue, Runner
 from storage.results import ResultBook
 
+#: Processes that decode compressed frames at most; they start with the first such series.
+_MOST_DECODERS = 4
 #: Seconds that a job in hand may take to end when the node stops; later it starts again next time.
 _STOP_WITHIN_S = 10.0
 
@@ -49,7 +54,8 @@ def run(context: RoleContext) -> None:
     storage = Storage.open(settings)
     intake = storage.intake(settings)
     peers = LivePeers(context.config_dir / "peers.yaml", settings.peers)
-    parts = worker_parts(settings, storage, intake, peers)
+    pixels = PixelProcess(children=min(_MOST_DECODERS, os.cpu_count() or 1))
+    parts = replace(worker_parts(settings, storage, intake, peers), decoder=pixels)
     steps = (("infer", partial(infer, node=parts)), ("publish", partial(publish, node=parts)))
     runner = Runner(
         storage.database,
@@ -63,5 +69,6 @@ def run(context: RoleContext) -> None:
         context.stop.wait()
     finally:
         runner.stop(_STOP_WITHIN_S)
+        pixels.close()
         intake.close()
         storage.close()

@@ -102,7 +102,7 @@ def _read(engine: Engine, selection: Selection, node: WorkerParts) -> bytes:
         looked_at = [instance.sop_instance_uid for instance in selection.looked_at]
         return encode_findings(refusal(name, _sentence(selection.declined)), looked_at)
     try:
-        volume = read_volume(sources_of(node.blobs, selection.inputs))
+        volume = read_volume(sources_of(node.blobs, selection.inputs), node.decoder)
         if any(number is not None for number in volume.frame_numbers):
             raise UnsuitableStudy("results on multi-frame images are not written yet.")
         findings = engine.analyse(volume)

@@ -10,6 +10,7 @@ from configs.peers import Peer
 from configs.routes import Route
 from configs.settings import DeliverySettings, DimseSettings, QuietSettings
 from inference.engines.protocol import Engine
+from inference.loading import FrameDecoder
 from inference.results.run import NodeIdentity
 from storage.announcements import Announcements
 from storage.blobs import BlobStore
@@ -43,6 +44,8 @@ class WorkerParts:
     timezone: str
     """Zone of times in results whose sources name none."""
     now: Callable[[], datetime]
+    decoder: FrameDecoder | None = None
+    """Decodes compressed frames in processes with limits; None: the worker itself does."""
 
 
 @dataclass(frozen=True)

@@ -473,7 +473,7 @@ class PaperVolume:
     frame_numbers: tuple[int | None, ...] = ()
 
 
-def paper_volume(sources: Sequence[SourceInstance]) -> PaperVolume:
+def paper_volume(sources: Sequence[SourceInstance], decoder: object = None) -> PaperVolume:
     """Stand in for `read_volume`: images numbered 99 do not fit, those numbered 98 have several frames."""
     if any(source.sop_instance_uid.endswith(".99") for source in sources):
         raise UnsuitableStudy("1 of the images is doubled")

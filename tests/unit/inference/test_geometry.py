@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.errors import UnsuitableStudy
@@ -33,6 +33,7 @@ def test_an_index_leads_to_its_place_in_the_patient(name: str) -> None:
     assert np.allclose((affine @ [2, 7, 4, 1])[:3], expected, atol=1e-4)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.permutations(range(6)))
 def test_the_order_of_arrival_does_not_matter(arrival: list[int]) -> None:
     lying = planes()
