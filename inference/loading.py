@@ -187,8 +187,6 @@ def _read_into(stored: Stored, target: npt.NDArray[Any], *, decoder: FrameDecode
         np.clip(wide, _INT16.min, _INT16.max, out=target, casting="unsafe")
     if outside is not None:
         target[outside] = AIR_HU
-    if meaning.is_ct:
-        np.maximum(target, AIR_HU, out=target)
 
 
 def _is_int16(stored: Stored) -> bool:
@@ -249,11 +247,9 @@ def _correct(values: npt.NDArray[Any], layout: PixelLayout) -> None:
 
 
 def _outside(values: npt.NDArray[Any], meaning: Meaning) -> npt.NDArray[np.bool_] | None:
-    """Where a CT padded; None: nowhere, or where the clamp at air does the same."""
+    """Where a CT padded; None: nowhere."""
     if meaning.padding is None or not meaning.is_ct:
         return None
     low, high = meaning.padding
-    if meaning.slope > 0 and high * meaning.slope + meaning.intercept <= AIR_HU:
-        return None
     outside = values == low if low == high else (values >= low) & (values <= high)
     return outside if outside.any() else None

@@ -10,7 +10,6 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.tag import Tag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -25,8 +24,7 @@ from inference.geometry import Plane, plane_of
 from inference.loading import Meaning, Stored, meaning_of
 from inference.scan import Scanned, scan
 
-_NUMBER_OF_FRAMES = Tag("NumberOfFrames")
-_PIXEL_DATA = Tag("PixelData")
+_NUMBER_OF_FRAMES, _PIXEL_DATA = 0x00280008, 0x7FE00010
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def transcode(file: BinaryIO, target: str, output: BinaryIO) -> None:
     output.write(bytes(128) + b"DICM")
     try:
         write_file_meta_info(DicomIO(output), _file_meta(source, target), enforce_standard=True)
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
         raise UnreadablePixels("The File Meta Information is broken.") from error
     if target == DEFLATED:
         deflated = _Deflated(output)

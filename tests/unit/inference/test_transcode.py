@@ -5,7 +5,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.sequence import Sequence
@@ -200,6 +200,7 @@ def test_a_number_of_frames_that_lies_is_an_error_not_a_hang(frames: str) -> Non
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 4000), st.binary(min_size=1, max_size=6))
+@example(163, b"\x00")  # a VR in the File Meta that there is not
 def test_broken_files_raise_nothing_but_errors_of_ours(position: int, other: bytes) -> None:
     image = to(IMAGES["colour"], RLE)
     position = min(position, len(image) - 8)
