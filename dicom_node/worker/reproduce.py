@@ -77,11 +77,12 @@ def infer_again(sop_instance_uid: str, node: WorkerParts) -> Reproduced:
     changed = [f"input {uid} changed" for uid in others]
     changed += _other_engine(facts.engine, engine.description)
     try:
-        volume = read_volume(sources_of(node.blobs, instances))
+        volume = read_volume(sources_of(node.blobs, instances), node.decoder)
         after, uids = engine.analyse(volume), tuple(source.sop_instance_uid for source in volume.sources)
+        frames = volume.frame_numbers
     except UnsuitableStudy as error:
-        after, uids = refusal(facts.engine.name, str(error)), used
-    if not changed and encode_findings(after, uids) == record.content:
+        after, uids, frames = refusal(facts.engine.name, str(error)), used, ()
+    if not changed and encode_findings(after, uids, frames) == record.content:
         return Reproduced("findings", True)
     return Reproduced("findings", False, (*changed, *_findings_differ(before, after)))
 
