@@ -22,8 +22,8 @@ from dicom_node.scu.files import copy_instances, outgoing
 from dicom_node.scu.store import Outgoing, send
 from inference.results.text import report_text
 
-#: States in which nothing more will happen to a study by itself.
-_FINAL_STUDY = frozenset({"answered", "declined", "failed", "unmatched", "quarantined", "waiting for engine"})
+#: States in which something more will happen to a study by itself.
+_UNDER_WAY = frozenset({"gathering", "analysing"})
 _FINAL_DELIVERY = frozenset({"delivered", "confirmed", "failed", "superseded"})
 _ANSWER_WITHIN_S = 300.0
 
@@ -131,7 +131,7 @@ def _await_answers(stage: Stage, uids: Sequence[str], progress: Progress) -> Non
 
 def _is_final(study: dict[str, Any]) -> bool:
     deliveries = all(delivery["state"] in _FINAL_DELIVERY for delivery in study["deliveries"])
-    return study["state"] in _FINAL_STUDY and deliveries
+    return study["state"] not in _UNDER_WAY and deliveries
 
 
 def _look(stage: Stage, uid: str, sending: Sending) -> StudyShown:
