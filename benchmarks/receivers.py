@@ -25,6 +25,8 @@ class Listening:
     ae_title: str
     group: int
     """Process group."""
+    http_port: int = 0
+    """Where it serves DICOMweb, if it does."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def node(
     command = [sys.executable, "-m", "dicom_node.cli", "--config", str(config), "up"]
     command += ["--roles", roles] if roles else []
     with running(command, port=dimse, log=folder / "node.log", environ=environ) as group:
-        yield Listening(dimse, "DICOMNODE", group)
+        yield Listening(dimse, "DICOMNODE", group, http)
 
 
 @contextlib.contextmanager
