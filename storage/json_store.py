@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 from sqlalchemy import Connection, and_, delete, func, insert, select
@@ -25,9 +26,8 @@ _DIGEST = 16
 _TRIES = 3
 
 
-@dataclass(frozen=True)
-class Source:
-    """A kept instance, as far as its JSON needs it."""
+class Source(NamedTuple):
+    """A kept instance, as far as its JSON needs it. A tuple: a request makes hundreds."""
 
     study_instance_uid: str
     series_instance_uid: str
@@ -36,8 +36,7 @@ class Source:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Made:
+class Made(NamedTuple):
     """The JSON of one instance."""
 
     sop_instance_uid: str
@@ -86,7 +85,7 @@ class JsonStore:
             )
         )
         with self._database.read() as connection:
-            return [Source(*row) for row in connection.execute(statement)]
+            return list(map(Source._make, connection.execute(statement).all()))
 
     def keep(self, study_instance_uid: str, series_instance_uid: str, made: Sequence[Made]) -> None:
         """Keep JSON of instances of one series; they are no longer pending once this returns.
@@ -153,7 +152,7 @@ class JsonStore:
             )
         )
         with self._database.read() as connection:
-            sources = [Source(*row) for row in connection.execute(statement)]
+            sources = list(map(Source._make, connection.execute(statement).all()))
             rows = connection.execute(select(*_SEGMENT).where(*held)).all() if sources else []
         if not sources:
             raise NotKept("Nothing is kept here under these UIDs.")
@@ -162,7 +161,7 @@ class JsonStore:
             for row in rows
             for each in _Segment(row.number, row.entries.encode(), row.body).unpack()
         }
-        return [(source, made.get((source.sop_instance_uid, digest_of(source.sha256)))) for source in sources]
+        return [(source, made.get((source.sop_instance_uid, source.sha256[:_DIGEST]))) for source in sources]
 
     @staticmethod
     def _replace(connection: Connection, values: dict[str, object], taken: Sequence[int], made: Sequence[Made]) -> bool:
