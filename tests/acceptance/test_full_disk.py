@@ -89,7 +89,8 @@ def test_the_reserve_is_not_touched_and_senders_are_told_at_once(tmp_path: Path,
 def test_a_disk_that_is_full_to_the_last_byte_gives_no_false_success(tmp_path: Path, mounts: ExitStack) -> None:
     disk = mounts.enter_context(small_disk(tmp_path / "disk", 64))
     here = Disks(tmp_path / "node", disk / "data", reserve_mb=0)
-    pids = here.node.start() and here.node.role_pids()
+    here.node.start()
+    pids = here.node.role_pids()
     mounts.callback(here.node.stop)
     assert here.store(1) == 0x0000
     filler = fill(disk, leave_bytes=600_000)
@@ -98,7 +99,7 @@ def test_a_disk_that_is_full_to_the_last_byte_gives_no_false_success(tmp_path: P
     assert set(statuses) <= {0x0000, OUT_OF_RESOURCES}
     filler.unlink()
     wait_until(lambda: here.store(99) == 0x0000, within_s=15, what="it takes instances again")
-    assert here.node.role_pids() == pids, "a role ended"
+    assert pids.items() <= here.node.role_pids().items(), "a role ended"
     here.check()
 
 
@@ -115,5 +116,5 @@ def test_a_full_disk_under_the_database_alone_gives_no_false_success(tmp_path: P
     assert set(statuses) <= {0x0000, OUT_OF_RESOURCES}
     filler.unlink()
     wait_until(lambda: here.store(99) == 0x0000, within_s=15, what="it takes instances again")
-    assert here.node.role_pids() == pids, "a role ended"
+    assert pids.items() <= here.node.role_pids().items(), "a role ended"
     here.check()

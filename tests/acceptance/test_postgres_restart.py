@@ -51,7 +51,7 @@ def test_a_server_that_crashes_during_ingest_costs_no_acknowledged_instance(
     sent = senders.sent
     assert len(sent.acknowledged) > before, "it goes on by itself"
     assert set(sent.refused) <= {0xA700}
-    assert hospital.node.role_pids() == pids, "a role ended"
+    assert pids.items() <= hospital.node.role_pids().items(), "a role ended"
     url = hospital.node.environ["DICOM_NODE_DATABASE__URL"]
     assert hospital.node.run("ledger").stdout.splitlines()[-1] == "0 unexplained"
     hospital.node.stop()
@@ -74,4 +74,4 @@ def test_a_server_that_crashes_during_a_job_costs_no_result(
     study = hospital.node.await_state(uid, "answered", within_s=120)
     assert [delivery["state"] for delivery in study["deliveries"]] == ["delivered"]
     assert len({str(each.SOPInstanceUID) for each in hospital.objects()}) == len(hospital.objects()) == 2
-    assert hospital.node.role_pids() == pids, "a role ended"
+    assert pids.items() <= hospital.node.role_pids().items(), "a role ended"
