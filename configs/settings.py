@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
@@ -31,6 +32,14 @@ def _known_zone(name: str) -> str:
     except (KeyError, ValueError, OSError) as error:
         raise ValueError(f"unknown time zone {name!r}: use a name such as Europe/Vienna") from error
     return name
+
+
+def _network(source: str) -> str:
+    try:
+        ip_network(source, strict=False)
+    except ValueError as error:
+        raise ValueError(f"{source!r} is no address and no network, such as 10.1.2.3 or 10.1.0.0/16") from error
+    return source
 
 
 class NodeSettings(Section):
@@ -100,6 +109,8 @@ class HttpSettings(Section):
     public_url: str = ""
     """Base URL as others see it; empty: taken from each request."""
     cors_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    """Addresses and networks whose Forwarded and X-Forwarded-* headers say under which address the node was reached."""
 
     def base_url(self, *, port: int | None = None) -> str:
         """Say where a browser finds the node; `port`: the one in use, where any free one was asked for."""

@@ -2,44 +2,39 @@
 
 # No postponed annotations here: the framework reads `Annotated[…, Depends]` made inside functions.
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
-from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from dicomweb import views
-from dicomweb.caller import Caller
-from dicomweb.errors import BadRequest
+from dicomweb.accesses import Accesses
+from dicomweb.caller import Caller, Requires
+from dicomweb.errors import BadRequest, NotAllowed
+from dicomweb.names import DeliveryId, Uid
 from dicomweb.ports import Plane, WebParts
 from storage.audit import AuditAction, AuditOutcome
 from storage.errors import NotKept
 from storage.ledger_report import Patience, account
 from storage.records import StudyState
 
+#: Segmentation and Label Map Segmentation Storage. Source: PS3.4 B.5.
+_SEGMENTATIONS = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
 #: Refused callers are shown for this long.
 REFUSED_FOR = timedelta(hours=24)
 
-Requires = Callable[[str], Callable[[Request], Caller]]
 
-
-def routes(parts: WebParts, requires: Requires) -> APIRouter:
+def routes(parts: WebParts, requires: Requires, accesses: Accesses) -> APIRouter:
     """Give /api."""
     router = APIRouter(prefix="/api", tags=["node"])
-    router.include_router(_studies(parts, requires))
+    router.include_router(_studies(parts, requires, accesses))
     router.include_router(_operations(parts, requires))
     router.include_router(_node(parts, requires))
     return router
 
 
-def note_access(parts: WebParts, caller: Caller, study_instance_uid: str, detail: str) -> None:
-    """Record that a caller looked at a study."""
-    parts.audit.record(AuditAction.ACCESS, caller.name, study_instance_uid, AuditOutcome.DONE, detail, parts.now())
-
-
-def _studies(parts: WebParts, requires: Requires) -> APIRouter:
+def _studies(parts: WebParts, requires: Requires, accesses: Accesses) -> APIRouter:
     router = APIRouter()
     may_read = Depends(requires("read"))
 
@@ -56,34 +51,35 @@ def _studies(parts: WebParts, requires: Requires) -> APIRouter:
         return {"studies": [views.study_line(study) for study in found]}
 
     @router.get("/studies/{study_instance_uid}")
-    def study(study_instance_uid: str, caller: Annotated[Caller, may_read]) -> dict[str, Any]:
+    def study(study_instance_uid: Uid, caller: Annotated[Caller, may_read]) -> dict[str, Any]:
         """Give one study with its way through the node."""
         page = views.study_page(parts, study_instance_uid, caller.visible)
-        note_access(parts, caller, study_instance_uid, "way")
+        accesses.note(caller, study_instance_uid, "way")
         return page
 
     @router.get("/studies/{study_instance_uid}/results")
-    def results(study_instance_uid: str, caller: Annotated[Caller, may_read]) -> dict[str, Any]:
+    def results(study_instance_uid: Uid, caller: Annotated[Caller, may_read]) -> dict[str, Any]:
         """Give what engines said of a study, without DICOM."""
         said = views.study_results(parts, study_instance_uid, caller.visible)
-        note_access(parts, caller, study_instance_uid, "results")
+        accesses.note(caller, study_instance_uid, "results")
         return said
 
     @router.get("/studies/{study_instance_uid}/report.txt")
-    def report(study_instance_uid: str, caller: Annotated[Caller, may_read]) -> PlainTextResponse:
+    def report(study_instance_uid: Uid, caller: Annotated[Caller, may_read]) -> PlainTextResponse:
         """Give the current reports as plain text."""
         text = report_of(parts, study_instance_uid, caller)
-        note_access(parts, caller, study_instance_uid, "report")
+        accesses.note(caller, study_instance_uid, "report")
         return PlainTextResponse(text)
 
     @router.get("/studies/{study_instance_uid}/results/{sop_instance_uid}/overlay/{plane}.png")
     def overlay(
-        study_instance_uid: str, sop_instance_uid: str, plane: Plane, caller: Annotated[Caller, may_read]
+        study_instance_uid: Uid, sop_instance_uid: Uid, plane: Plane, caller: Annotated[Caller, may_read]
     ) -> Response:
         """Give a picture of a segmentation on its source."""
         instance = parts.index.instance(sop_instance_uid, caller.visible)
-        if instance.study_instance_uid != study_instance_uid:
-            raise NotKept("The study has no such result.")
+        if instance.study_instance_uid != study_instance_uid or instance.sop_class_uid not in _SEGMENTATIONS:
+            raise NotKept("The study has no such segmentation.")
+        accesses.note(caller, study_instance_uid, "overlay")
         picture = parts.pictures.overlay(sop_instance_uid, plane)
         return Response(picture, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
@@ -107,7 +103,7 @@ def _operations(parts: WebParts, requires: Requires) -> APIRouter:
         parts.audit.record(AuditAction.OPERATE, caller.name, study_instance_uid, AuditOutcome.DONE, detail, parts.now())
 
     @router.post("/studies/{study_instance_uid}/rerun")
-    def rerun(study_instance_uid: str, caller: Annotated[Caller, may_operate]) -> dict[str, Any]:
+    def rerun(study_instance_uid: Uid, caller: Annotated[Caller, may_operate]) -> dict[str, Any]:
         """Do the jobs of the study's current decision again; an unchanged study leads to no new result."""
         study = parts.index.study(study_instance_uid, caller.visible)
         jobs = [
@@ -120,7 +116,7 @@ def _operations(parts: WebParts, requires: Requires) -> APIRouter:
         return {"jobs": [views.job(each) for each in done]}
 
     @router.post("/deliveries/{delivery_id}/retry")
-    def retry(delivery_id: str, caller: Annotated[Caller, may_operate]) -> dict[str, Any]:
+    def retry(delivery_id: DeliveryId, caller: Annotated[Caller, may_operate]) -> dict[str, Any]:
         """Try a failed or waiting delivery again now."""
         study_instance_uid = parts.deliveries.delivery(delivery_id).study_instance_uid
         parts.index.study(study_instance_uid, caller.visible)
@@ -138,7 +134,9 @@ def _node(parts: WebParts, requires: Requires) -> APIRouter:
     @router.get("/jobs")
     def jobs(caller: Annotated[Caller, may_look], limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
         """List jobs, the latest first."""
-        found = [each for each in parts.job_book.jobs(limit=limit) if _may_see(parts, caller, each.study_instance_uid)]
+        # Who sees only some studies has theirs picked out of more.
+        latest = parts.job_book.jobs(limit=limit if caller.visible.sender_peers is None else 10 * limit)
+        found = [each for each in latest if _may_see(parts, caller, each.study_instance_uid)][:limit]
         return {"jobs": [views.job(each) for each in found]}
 
     @router.get("/peers")
@@ -172,13 +170,21 @@ def _node(parts: WebParts, requires: Requires) -> APIRouter:
     @router.get("/ledger")
     def ledger(caller: Annotated[Caller, may_look]) -> dict[str, Any]:
         """Account for everything that is kept."""
-        return ledger_of(parts)
+        return ledger_of(parts, caller)
 
     return router
 
 
-def ledger_of(parts: WebParts) -> dict[str, Any]:
-    """Account for everything that is kept, without looking at each file."""
+def ledger_of(parts: WebParts, caller: Caller) -> dict[str, Any]:
+    """Account for everything that is kept, without looking at each file.
+
+    Raises
+    ------
+    NotAllowed
+        The caller sees only some studies.
+    """
+    if caller.visible.sender_peers is not None:
+        raise NotAllowed("The ledger accounts for all studies; this key sees only some.")
     patience = Patience(gathering_at_most_s=parts.settings.quiet.at_most_s)
     said = account(parts.database, parts.blobs, parts.now(), queue=parts.queue, patience=patience, check_files=False)
     return {

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
 
-from dicomweb import api, health, metadata, problems, qido, wado
+from dicomweb import api, health, problems
+from dicomweb.accesses import Accesses
+from dicomweb.addresses import base_url_of
 from dicomweb.auth import Access
 from dicomweb.console import pages
+from dicomweb.edge import Edge
 from dicomweb.ports import WebParts
-from storage.json_maker import Metadata
-from storage.json_store import JsonStore
+from dicomweb.services import services
 
-#: On every answer: no page of ours runs foreign code, nothing is guessed, nothing is framed.
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "SAMEORIGIN",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+_METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"]
 
 
 def create_app(parts: WebParts) -> FastAPI:
@@ -32,6 +23,10 @@ def create_app(parts: WebParts) -> FastAPI:
         title="dicom-node",
         version=parts.version,
         description="A DICOM-native PACS integration node. Research use; results are not for diagnosis.",
+        # Its own pages would load scripts from elsewhere; ours need none (`console/pages.py`).
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
     )
     access = Access(
         parts.settings.auth,
@@ -40,27 +35,24 @@ def create_app(parts: WebParts) -> FastAPI:
         admin_key=parts.admin_key,
         now=parts.now,
     )
-    problems.install(app)
-    app.include_router(health.routes(parts))
-    app.include_router(api.routes(parts, access.requires))
-    app.include_router(qido.routes(parts.index, access.requires))
-    app.include_router(wado.routes(parts.index, parts.blobs, access.requires))
-    kept_json = Metadata(JsonStore(parts.database), parts.blobs)
-    app.include_router(metadata.routes(kept_json, access.requires))
-    app.include_router(pages.routes(parts, access))
-    if parts.settings.http.cors_origins:
+    accesses = Accesses(parts.audit, parts.now)
+    base_url = base_url_of(parts.settings.http)
+    console = pages.Pages(parts)
+    problems.install(app, console.problem)
+    app.include_router(health.routes(parts, access.requires))
+    app.include_router(api.routes(parts, access.requires, accesses))
+    for _, router in services(parts, access.requires, base_url, accesses):
+        app.include_router(router)
+    app.include_router(pages.routes(parts, console, access, accesses))
+    app.include_router(pages.about(app, console, access))
+    origins = list(parts.settings.http.cors_origins)
+    if origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=list(parts.settings.http.cors_origins),
-            allow_methods=["GET", "POST", "OPTIONS", "HEAD"],
-            allow_headers=["accept", "authorization", "content-type"],
+            allow_origins=origins,
+            allow_methods=_METHODS,
+            allow_headers=["accept", "authorization", "content-type", "range", "if-none-match"],
+            expose_headers=["content-location", "etag", "location", "retry-after", "warning"],
         )
-
-    @app.middleware("http")
-    async def with_headers(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-        response = await answer(request)
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
-        return response
-
+    app.add_middleware(Edge, routes=app, shared=bool(origins))
     return app

@@ -20,9 +20,10 @@ from dicomweb.errors import NotAllowed, NotAuthenticated
 from storage.keys import Keys
 
 SESSION_COOKIE = "dicom_node_session"
-_SESSION_LASTS = timedelta(hours=12)
+SESSION_LASTS_S = 12 * 3600
 #: Set by proxies; who comes through one is not on this machine, whatever the socket says.
-_FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+_FORWARDING = frozenset({"forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip"})
+_FORWARDING_BEGINS = ("x-forwarded", "x-original-", "cf-connecting")
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -44,11 +45,12 @@ class Access:
         self._keys = keys
         self._admin_key = admin_key
         self._now = now
-        self._sessions: dict[str, tuple[Caller, datetime]] = {}
+        # The key itself is kept with its session and looked at again each time: a revoked one ends its sessions.
+        self._sessions: dict[str, tuple[str, datetime]] = {}
         self._lock = threading.Lock()
 
     def requires(self, permission: str) -> Callable[[Request], Caller]:
-        """Give a dependency that lets pass who has a permission.
+        """Give a dependency that lets pass who has a permission; an empty one: whoever is known.
 
         Raises
         ------
@@ -58,7 +60,7 @@ class Access:
 
         def dependency(request: Request) -> Caller:
             caller = self.caller_of(request)
-            if permission not in caller.permissions:
+            if permission and permission not in caller.permissions:
                 raise NotAllowed(f"This needs the permission {permission}.", caller=caller.name)
             return caller
 
@@ -75,14 +77,13 @@ class Access:
 
     def log_in(self, secret: str) -> str:
         """Begin a console session for a key; give the cookie's value."""
-        caller = self._by_secret(secret)
-        if caller is None:
+        if self._by_secret(secret) is None:
             raise NotAuthenticated("This key opens nothing.")
         token = secrets.token_urlsafe(32)
         with self._lock:
             now = self._now()
             self._sessions = {each: held for each, held in self._sessions.items() if held[1] > now}
-            self._sessions[token] = (caller, now + _SESSION_LASTS)
+            self._sessions[token] = (secret, now + timedelta(seconds=SESSION_LASTS_S))
         return token
 
     def log_out(self, token: str) -> None:
@@ -111,13 +112,20 @@ class Access:
             return None
         if key.revoked_at is not None:
             raise NotAuthenticated("This key was revoked.")
+        if key.expires_at is not None and key.expires_at <= self._now():
+            raise NotAuthenticated("This key has expired.")
         return Caller(key.name, key.permissions, key.visible)
 
     def _by_session(self, request: Request) -> Caller | None:
         token = request.cookies.get(SESSION_COOKIE, "")
         with self._lock:
-            caller, ends = self._sessions.get(token, (None, None))
-        if caller is None or ends is None or ends <= self._now():
+            secret, ends = self._sessions.get(token, (None, None))
+        if secret is None or ends is None or ends <= self._now():
+            return None
+        try:
+            caller = self._by_secret(secret)
+        except NotAuthenticated:
+            self.log_out(token)
             return None
         if request.method in _UNSAFE and not _is_own_origin(request, required=True):
             raise NotAllowed("A page of another site may not act for a console session.")
@@ -128,9 +136,20 @@ def _is_plainly_local(request: Request) -> bool:
     """Tell whether a request was surely made on this machine, by nobody's web page and through no proxy."""
     if request.client is None or not _is_loopback_address(request.client.host):
         return False
-    if any(name in request.headers for name in _FORWARDING):
+    if any(name in _FORWARDING or name.startswith(_FORWARDING_BEGINS) for name in request.headers):
         return False
-    return _is_local_host(request) and _is_own_origin(request, required=False)
+    return _is_local_host(request) and _is_own_origin(request, required=False) and not _is_embedded(request)
+
+
+def _is_embedded(request: Request) -> bool:
+    """Tell whether a page of another site asks for a picture, script or frame of ours: such requests name no Origin.
+
+    Source: Fetch Metadata (Sec-Fetch-Site, Sec-Fetch-Mode, Sec-Fetch-Dest).
+    """
+    if request.headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+        return False
+    followed_a_link = request.headers.get("sec-fetch-mode") == "navigate" and request.method == "GET"
+    return not (followed_a_link and request.headers.get("sec-fetch-dest", "document") == "document")
 
 
 def _is_loopback_address(host: str) -> bool:
@@ -156,4 +175,9 @@ def _is_own_origin(request: Request, *, required: bool) -> bool:
     origin = request.headers.get("origin")
     if origin is None:
         return not required or request.headers.get("sec-fetch-site") in ("same-origin", "none")
-    return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower() and origin != "null"
+    try:
+        named = urlsplit(origin)
+    except ValueError:
+        return False
+    own = named.scheme in ("http", "https") and named.netloc.lower() == request.headers.get("host", "").lower()
+    return own and not named.path and len(request.headers.getlist("origin")) == 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from starlette.requests import Request
 
 from storage.keys import PERMISSIONS
 from storage.records import EVERYTHING, StudyFilter
@@ -19,6 +22,9 @@ class Caller:
     permissions: frozenset[str]
     visible: StudyFilter
 
+
+#: Gives the dependency that lets pass who has a permission.
+Requires = Callable[[str], Callable[[Request], Caller]]
 
 LOCAL = Caller("local", LOCAL_PERMISSIONS, EVERYTHING)
 ADMIN = Caller("admin", PERMISSIONS, EVERYTHING)

@@ -1,19 +1,20 @@
-"""Probes, and what is servable now. No patient data, no key."""
+"""Probes, which need no key, and what is servable now. No patient data."""
 
-from __future__ import annotations
+# No postponed annotations here: the framework reads `Annotated[…, Depends]` made inside functions.
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from starlette.responses import JSONResponse, Response
 
 from configs.errors import NodeError
+from dicomweb.caller import Caller, Requires
 from dicomweb.ports import WebParts
 
 _MEGABYTE = 1_000_000
 
 
-def routes(parts: WebParts) -> APIRouter:
+def routes(parts: WebParts, requires: Requires) -> APIRouter:
     """Give /live, /ready, /health, /info."""
     router = APIRouter(tags=["health"])
 
@@ -34,7 +35,7 @@ def routes(parts: WebParts) -> APIRouter:
         return {"status": "degraded" if _lacks(parts) else "healthy", "model_loaded": False}
 
     @router.get("/info")
-    def info() -> dict[str, Any]:
+    def info(caller: Annotated[Caller, Depends(requires(""))]) -> dict[str, Any]:
         """Tell what is servable now."""
         modalities = sorted({each.lower() for engine in parts.engines for each in engine.modalities})
         return {
@@ -55,7 +56,7 @@ def routes(parts: WebParts) -> APIRouter:
 def _lacks(parts: WebParts) -> list[str]:
     lacks = []
     try:
-        parts.index.counts()
+        parts.database.check()
     except NodeError as error:
         lacks.append(f"database: {error}")
     free = parts.blobs.free_bytes()

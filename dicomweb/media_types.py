@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from starlette.requests import Request
+
 from dicomweb.errors import NotAcceptable
 
 DICOM = "application/dicom"
 DICOM_JSON = "application/dicom+json"
+DICOM_XML = "application/dicom+xml"
+JSON = "application/json"
 OCTETS = "application/octet-stream"
 MULTIPART = "multipart/related"
+ZIP = "application/zip"
+ANY = "*/*"
+#: More ranges in one request are a mistake or an attack.
+_MOST_RANGES = 100
 
 
 @dataclass(frozen=True)
@@ -23,14 +31,19 @@ class MediaRange:
     quality: float
 
     @property
-    def part(self) -> str:
-        """What the parts of a multipart answer are to be; `*/*` where it is not said."""
-        return self.parameters.get("type", "*/*").lower()
+    def wanted(self) -> str:
+        """What is to be given: the parts' type where several are asked for, `*/*` where it is not said."""
+        return self.parameters.get("type", ANY).lower() if self.name == MULTIPART else self.name
 
     @property
     def transfer_syntax(self) -> str | None:
         """Transfer syntax that is asked for; `*`: as stored; None: it is not said."""
         return self.parameters.get("transfer-syntax")
+
+    @property
+    def takes_multipart(self) -> bool:
+        """Whether an answer in parts falls under this range."""
+        return matches(self.name, MULTIPART)
 
     def takes(self, name: str) -> bool:
         """Tell whether a media type falls under this range."""
@@ -44,26 +57,45 @@ def matches(pattern: str, name: str) -> bool:
     return kind in ("*", wanted_kind) and sub in ("*", wanted_sub)
 
 
-def parse_accept(header: str | None, query: str | None = None) -> list[MediaRange]:
-    """Read what is accepted, best first; `accept` in the query goes before the header (PS3.18 8.7.3)."""
-    text = query if query else (header or "*/*")
-    ranges = [media for each in _split(text, ",") if (media := _parse_one(each)) is not None]
+def accepted_by(request: Request) -> list[MediaRange]:
+    """Read what a request accepts, best first."""
+    return parse_accept(", ".join(request.headers.getlist("accept")), ", ".join(request.query_params.getlist("accept")))
+
+
+def parse_accept(header: str, query: str = "") -> list[MediaRange]:
+    """Read what is accepted, best first; `accept` in the query goes before the header (PS3.18 8.3.3.1)."""
+    texts = _split(query or header or ANY, ",")[:_MOST_RANGES]
+    ranges = [media for each in texts if (media := _parse_one(each)) is not None]
     return sorted(ranges, key=lambda media: -media.quality)
 
 
 def choose(accepted: Sequence[MediaRange], available: Sequence[str]) -> str:
-    """Give the best available media type.
+    """Give the best available media type: by quality, then in the caller's order, then in ours.
+
+    Of several ranges that take a type the narrowest says how much it is wanted (RFC 9110 12.5.1).
 
     Raises
     ------
     NotAcceptable
         None is accepted; the message names what there is.
     """
-    for media in accepted:
-        for name in available:
-            if media.quality > 0 and media.takes(name):
-                return name
-    raise NotAcceptable(f"Available: {', '.join(available)}.")
+    best: tuple[float, int] | None = None
+    chosen = ""
+    for name in available:
+        taking = [(place, media) for place, media in enumerate(accepted) if matches(media.wanted, name)]
+        if not taking:
+            continue
+        place, media = min(taking, key=lambda each: (each[1].wanted.count("*"), each[0]))
+        if media.quality > 0 and (best is None or (-media.quality, place) < best):
+            best, chosen = (-media.quality, place), name
+    if best is None:
+        raise NotAcceptable(f"Available: {', '.join(available)}.")
+    return chosen
+
+
+def accepts_in_order(accepted: Sequence[MediaRange]) -> list[MediaRange]:
+    """Leave out what is expressly not wanted."""
+    return [media for media in accepted if media.quality > 0]
 
 
 def _parse_one(text: str) -> MediaRange | None:
@@ -88,12 +120,12 @@ def _parse_one(text: str) -> MediaRange | None:
 
 def _split(text: str, separator: str) -> list[str]:
     """Split outside of quotation marks."""
-    parts, quoted = [""], False
-    for letter in text:
+    parts: list[str] = []
+    start, quoted = 0, False
+    for place, letter in enumerate(text):
         if letter == '"':
             quoted = not quoted
-        if letter == separator and not quoted:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return parts
+        elif letter == separator and not quoted:
+            parts.append(text[start:place])
+            start = place + 1
+    return [*parts, text[start:]]

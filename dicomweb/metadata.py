@@ -1,56 +1,110 @@
-"""WADO-RS metadata: joined from what was made when the instances came.
+"""Metadata of instances, and the bulk data that it gives by reference.
 
-Source: PS3.18 10.4.1.1.2 (metadata), Annex F (DICOM JSON).
+Source: PS3.18 10.4.1.1.2 (metadata resources), 10.4.1.1.5 (bulk data), F.2.6 (BulkDataURI).
 """
 
-# No postponed annotations here: the framework reads `Annotated[…, Depends]` made inside functions.
+from __future__ import annotations
 
-from typing import Annotated
+import re
+from functools import partial
+from io import BytesIO
+from typing import Any
 
-from fastapi import APIRouter, Depends
+import orjson
+from pydicom import Dataset, dcmread
+from pydicom.uid import ExplicitVRBigEndian
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dicomweb.caller import Caller
-from dicomweb.media_types import DICOM_JSON, choose, parse_accept
-from dicomweb.qido import PREFIX, Requires
+from dicomweb.addresses import BaseUrl
+from dicomweb.conditional import Validators
+from dicomweb.errors import BadRequest
+from dicomweb.media_types import DICOM_JSON, DICOM_XML, JSON, MULTIPART, OCTETS, accepted_by, choose
+from dicomweb.multipart import Part, multipart_answer, read_file, streamed
+from dicomweb.native_xml import native_xml
+from storage.blobs import BlobStore
 from storage.dicom_json import resolved
-from storage.json_maker import Metadata
+from storage.errors import NotKept
+from storage.json_maker import Metadata as KeptMetadata
+from storage.json_values import little_endian
+from storage.records import InstanceRecord, StudyFilter
+
+#: `7FE00010`, or through items of sequences `54000100/1/54001010`, counted from 1.
+_PATH = re.compile(r"[0-9A-Fa-f]{8}(?:/\d{1,6}/[0-9A-Fa-f]{8}){0,8}")
 
 
-def routes(metadata: Metadata, requires: Requires) -> APIRouter:
-    """Give the metadata resources."""
-    router = APIRouter(prefix=f"{PREFIX}/studies/{{study}}", tags=["WADO-RS"])
-    may_read = Depends(requires("read"))
+class Metadata:
+    """Answers what instances say of themselves."""
 
-    @router.get("/metadata")
-    def study_metadata(study: str, request: Request, caller: Annotated[Caller, may_read]) -> Response:
-        """Give all attributes but bulk data, as DICOM JSON."""
-        _check_accepted(request)
-        return _answer(request, metadata.of(study, visible=caller.visible))
+    def __init__(self, kept: KeptMetadata, blobs: BlobStore, base_url: BaseUrl, prefix: str) -> None:
+        self._kept = kept
+        self._blobs = blobs
+        self._base_url = base_url
+        self._prefix = prefix
 
-    @router.get("/series/{series}/metadata")
-    def series_metadata(study: str, series: str, request: Request, caller: Annotated[Caller, may_read]) -> Response:
-        """Give all attributes but bulk data, as DICOM JSON."""
-        _check_accepted(request)
-        return _answer(request, metadata.of(study, series, visible=caller.visible))
+    def answer(self, request: Request, visible: StudyFilter, *uids: str) -> Response:
+        """Give all attributes but bulk data, as DICOM JSON or as XML in parts.
 
-    @router.get("/series/{series}/instances/{instance}/metadata")
-    def instance_metadata(
-        study: str, series: str, instance: str, request: Request, caller: Annotated[Caller, may_read]
-    ) -> Response:
-        """Give all attributes but bulk data, as DICOM JSON."""
-        _check_accepted(request)
-        return _answer(request, metadata.of(study, series, instance, visible=caller.visible))
+        `uids`: of the study, of its series, of its instance.
+        """
+        kind = choose(accepted_by(request), (DICOM_JSON, JSON, DICOM_XML))
+        body = resolved(self._kept.of(*uids, visible=visible), self._base_url(request) + self._prefix)
+        validators = Validators.of_content(body, kind)
+        if (known := validators.not_modified(request)) is not None:
+            return known
+        if kind == DICOM_XML:
+            documents = [native_xml(instance) for instance in orjson.loads(body)]
+            parts = [Part(DICOM_XML, partial(BytesIO, text), len(text)) for text in documents]
+            return multipart_answer(request, parts, kind=DICOM_XML, headers=validators.headers)
+        return Response(body, media_type=kind, headers=validators.headers)
 
-    return router
+    def bulk_data(self, request: Request, record: InstanceRecord, path: str) -> Response:
+        """Give the bytes of one attribute, in one part or as it is where that is asked for."""
+        if not _PATH.fullmatch(path):
+            raise BadRequest("Bulk data are named by tags of eight hex digits, items between them counted from 1.")
+        accepted = accepted_by(request)
+        choose(accepted, (OCTETS,))
+        validators = Validators([record], f"bulk {path}")
+        if (known := validators.not_modified(request)) is not None:
+            return known
+        with self._blobs.open(record.path) as file:
+            value = _value(dcmread(file), path, little=record.transfer_syntax_uid != ExplicitVRBigEndian)
+        if accepted[0].name == MULTIPART:
+            part = Part(OCTETS, lambda: BytesIO(value), len(value), str(request.url.path))
+            return multipart_answer(request, [part], kind=OCTETS, headers=validators.headers)
+        return ranged(request, validators, len(value), lambda: BytesIO(value), OCTETS)
 
 
-def _check_accepted(request: Request) -> None:
-    accepted = parse_accept(request.headers.get("accept"), request.query_params.get("accept"))
-    choose(accepted, (DICOM_JSON, "application/json"))
+def ranged(request: Request, validators: Validators, size: int, open_it: Any, kind: str) -> Response:
+    """Give one body, or the piece of it that is asked for."""
+    headers = {**validators.headers, "Accept-Ranges": "bytes", "Content-Type": kind}
+    try:
+        piece = validators.range_of(request, size)
+    except ValueError:
+        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
+    if piece is None:
+        return streamed(request, read_file(open_it()), headers={**headers, "Content-Length": str(size)})
+    start, stop = piece
+    headers |= {"Content-Length": str(stop - start), "Content-Range": f"bytes {start}-{stop - 1}/{size}"}
+    return streamed(request, read_file(open_it(), start, stop), headers=headers, status=206)
 
 
-def _answer(request: Request, kept: bytes) -> Response:
-    base = f"{request.url.scheme}://{request.headers.get('host', request.url.netloc)}{PREFIX}"
-    return Response(resolved(kept, base), media_type=DICOM_JSON)
+def _index(item: str) -> int:
+    if int(item) < 1:
+        raise IndexError
+    return int(item) - 1
+
+
+def _value(dataset: Dataset, path: str, *, little: bool) -> bytes:
+    steps = path.split("/")
+    try:
+        for tag, item in zip(steps[:-1:2], steps[1::2], strict=True):
+            dataset = dataset[int(tag, 16)].value[_index(item)]
+        element = dataset[int(steps[-1], 16)]
+    except (KeyError, IndexError, TypeError) as error:
+        raise NotKept("The instance has no bulk data under this name.") from error
+    if isinstance(element.value, bytes):
+        return little_endian(element.VR, element.value, little=little)
+    if element.VR in ("UT", "LT", "ST", "UC", "UR") and isinstance(element.value, str):
+        return element.value.encode()
+    raise NotKept("The instance has no bulk data under this name.")

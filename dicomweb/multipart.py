@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from typing import BinaryIO
 
 from anyio import to_thread
-from starlette.responses import StreamingResponse
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from dicomweb.edge import HEAD
 
 _CHUNK = 1 << 20
 
@@ -19,27 +24,65 @@ class Part:
 
     content_type: str
     open: Callable[[], BinaryIO]
+    size: int | None = None
+    """Bytes, where they are known beforehand."""
     location: str = ""
 
 
-def multipart_answer(parts: Iterable[Part], *, kind: str, boundary: str) -> StreamingResponse:
-    """Answer with parts of media type `kind`; one chunk is in memory at a time."""
-    media_type = f'multipart/related; type="{kind}"; boundary={boundary}'
-    return StreamingResponse(_body(parts, boundary), media_type=media_type)
+def multipart_answer(
+    request: Request, parts: Sequence[Part], *, kind: str, headers: Mapping[str, str], status: int = 200
+) -> Response:
+    """Answer with parts of media type `kind`; little more than one chunk is in memory at a time."""
+    boundary = uuid.uuid4().hex
+    heads = [_head(part, boundary) for part in parts]
+    end = f"--{boundary}--\r\n".encode("ascii")
+    said = {**headers, "Content-Type": f'multipart/related; type="{kind}"; boundary={boundary}'}
+    sizes = [part.size for part in parts]
+    if None not in sizes:
+        total = sum(len(head) + 2 for head in heads) + sum(size or 0 for size in sizes) + len(end)
+        said["Content-Length"] = str(total)
+    return streamed(request, _body(parts, heads, end), headers=said, status=status)
 
 
-async def stream(file: BinaryIO) -> AsyncIterator[bytes]:
-    """Read a file in threads, and close it."""
+def streamed(request: Request, chunks: Iterator[bytes], *, headers: Mapping[str, str], status: int = 200) -> Response:
+    """Answer with chunks that are made in threads; none are made for HEAD."""
+    if request.scope.get(HEAD):
+        return Response(status_code=status, headers=dict(headers))
+    return StreamingResponse(_in_threads(chunks), status_code=status, headers=dict(headers))
+
+
+def read_file(file: BinaryIO, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    """Read a file, or a piece of it, and close it."""
     with closing(file):
-        while chunk := await to_thread.run_sync(file.read, _CHUNK):
+        if start:
+            file.seek(start)
+        left = None if stop is None else stop - start
+        while chunk := file.read(_CHUNK if left is None else min(_CHUNK, left)):
+            if left is not None:
+                left -= len(chunk)
             yield chunk
 
 
-async def _body(parts: Iterable[Part], boundary: str) -> AsyncIterator[bytes]:
-    for part in parts:
-        location = f"Content-Location: {part.location}\r\n" if part.location else ""
-        yield f"--{boundary}\r\nContent-Type: {part.content_type}\r\n{location}\r\n".encode("ascii")
-        async for chunk in stream(await to_thread.run_sync(part.open)):
-            yield chunk
-        yield b"\r\n"
-    yield f"--{boundary}--\r\n".encode("ascii")
+def _head(part: Part, boundary: str) -> bytes:
+    location = f"Content-Location: {part.location}\r\n" if part.location else ""
+    length = f"Content-Length: {part.size}\r\n" if part.size is not None else ""
+    return f"--{boundary}\r\nContent-Type: {part.content_type}\r\n{length}{location}\r\n".encode("ascii")
+
+
+def _body(parts: Iterable[Part], heads: Iterable[bytes], end: bytes) -> Iterator[bytes]:
+    """Small parts are gathered to a chunk; the first one goes out at once."""
+    gathered: list[bytes] = []
+    size, enough = 0, 1
+    for part, head in zip(parts, heads, strict=True):
+        for piece in chain((head,), read_file(part.open()), (b"\r\n",)):
+            gathered.append(piece)
+            size += len(piece)
+            if size >= enough and piece is not head:
+                yield b"".join(gathered)
+                gathered, size, enough = [], 0, _CHUNK
+    yield b"".join([*gathered, end])
+
+
+async def _in_threads(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while (chunk := await to_thread.run_sync(next, chunks, None)) is not None:
+        yield chunk

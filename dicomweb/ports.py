@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 from configs.peers import Peer
 from configs.settings import Settings
+from inference.pixel_process import Transcoded
 from storage.associations import Associations
 from storage.audit import Audit
 from storage.blobs import BlobStore
@@ -34,6 +35,35 @@ class Pictures(Protocol):
         NotKept
             There is no such segmentation, or its source is gone.
         """
+        ...
+
+
+class PixelWork(Protocol):
+    """Pixels of untrusted instances decoded where nothing else can be harmed: `inference.pixel_process`.
+
+    Each raises `UnreadablePixels` where an instance cannot be decoded, `NoSuchFrame`, `CannotTranscode`,
+    and `PixelWorkStopped` where it takes more time or memory than it may.
+    """
+
+    def transcode(self, part10: BinaryIO, stored: str, accepted: Collection[str]) -> Transcoded:
+        """Give an instance in the best transfer syntax that somebody accepts."""
+        ...
+
+    def frame(self, part10: BinaryIO, frame_index: int, target: str) -> bytes:
+        """Give one frame in a transfer syntax."""
+        ...
+
+    def picture(
+        self,
+        part10: BinaryIO,
+        frame_index: int,
+        *,
+        form: Literal["PNG", "JPEG"],
+        window: tuple[float, float] | None = None,
+        longest_side: int | None = None,
+        quality: int = 90,
+    ) -> bytes:
+        """Give one frame as a picture; `window`: center and width."""
         ...
 
 
@@ -78,6 +108,7 @@ class WebParts:
     associations: Associations
     peers: Mapping[str, Peer]
     admin_key: str | None
+    pixels: PixelWork
     pictures: Pictures
     readings: Readings
     engines: tuple[EngineInfo, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import uuid
+from collections.abc import Callable
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from configs.errors import ConfigError, NodeError
 from dicomweb.errors import BadRequest, NotAcceptable, NotAllowed, NotAuthenticated, RequestError
-from inference.pixels import NoSuchFrame, UnreadablePixels
+from inference.errors import CannotTranscode, InferenceError, NoSuchFrame, PixelWorkStopped
 from storage.errors import (
     DiskFull,
     ForbiddenTransition,
@@ -41,9 +41,19 @@ STATUS: tuple[tuple[type[NodeError], int], ...] = (
     (DiskFull, 507),
     (IndexUnavailable, 503),
     (NoSuchFrame, 404),
-    (UnreadablePixels, 422),
+    (CannotTranscode, 406),
+    (PixelWorkStopped, 503),
+    (InferenceError, 422),
     (ConfigError, 500),
 )
+
+
+#: What goes with a status. Source: RFC 9110 11.6.1, 10.2.3.
+_HEADERS = {
+    401: {"WWW-Authenticate": 'Bearer realm="dicom-node", Basic realm="dicom-node"'},
+    503: {"Retry-After": "5"},
+}
+Page = Callable[[int, str], Response]
 
 
 def status_for(error: NodeError) -> int:
@@ -51,37 +61,31 @@ def status_for(error: NodeError) -> int:
     return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
 
 
-def install(app: FastAPI) -> None:
-    """Have the application answer failures as problems."""
+def install(app: FastAPI, page: Page) -> None:
+    """Have the application answer failures as problems, and as pages below /console."""
+
+    def answer(
+        request: Request, status: int, code: str, detail: str, headers: dict[str, str] | None = None
+    ) -> Response:
+        if request.url.path.startswith("/console"):
+            return page(status, detail)
+        return problem(status, code, detail, headers=headers)
 
     @app.exception_handler(NodeError)
     def foreseen(request: Request, error: NodeError) -> Response:
         status = status_for(error)
         if status >= 500:
             log.error("request failed", extra={"action": "http_failed", "error": error.code, "status": status})
-        headers = {"WWW-Authenticate": 'Bearer realm="dicom-node", Basic realm="dicom-node"'} if status == 401 else None
-        if status == 503:
-            headers = {"Retry-After": "5"}
-        return problem(status, error.code, str(error), headers=headers)
+        return answer(request, status, error.code, str(error), _HEADERS.get(status))
 
     @app.exception_handler(HTTPException)
     def by_framework(request: Request, error: HTTPException) -> Response:
-        return problem(error.status_code, "http_error", str(error.detail), headers=dict(error.headers or {}))
+        return answer(request, error.status_code, "http_error", str(error.detail), dict(error.headers or {}))
 
     @app.exception_handler(RequestValidationError)
     def malformed(request: Request, error: RequestValidationError) -> Response:
         said = "; ".join(f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors())
-        return problem(400, "bad_request", said)
-
-    @app.exception_handler(Exception)
-    def unforeseen(request: Request, error: Exception) -> Response:
-        incident = uuid.uuid4().hex[:12]
-        log.error(
-            "request failed by an error of ours",
-            extra={"action": "http_failed", "incident": incident},
-            exc_info=(type(error), error, error.__traceback__),
-        )
-        return problem(500, "internal_error", f"An error of ours; the log has it under incident {incident}.")
+        return answer(request, 400, "bad_request", said)
 
 
 def problem(status: int, code: str, detail: str, *, headers: dict[str, str] | None = None) -> Response:

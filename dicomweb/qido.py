@@ -2,7 +2,9 @@
 
 # No postponed annotations here: the framework reads `Annotated[…, Depends]` made inside functions.
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
+from io import BytesIO
 from typing import Annotated, Any
 
 import orjson
@@ -10,61 +12,66 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from dicomweb.caller import Caller
-from dicomweb.errors import BadRequest, NotAcceptable
-from dicomweb.media_types import DICOM_JSON, choose, parse_accept
+from dicomweb.addresses import BaseUrl
+from dicomweb.caller import Caller, Requires
+from dicomweb.errors import BadRequest
+from dicomweb.media_types import DICOM_JSON, DICOM_XML, JSON, accepted_by, choose
+from dicomweb.multipart import Part, multipart_answer
+from dicomweb.names import Uid
+from dicomweb.native_xml import native_xml
 from storage.index import Index
-from storage.matching import Key, Level, Query, tag_path
+from storage.matching import Key, Level, Ordering, Query, tag_path
 from storage.search import SearchAnswer
 
-Requires = Callable[[str], Callable[[Request], Caller]]
-
 PREFIX = "/dicom-web"
-_OPTIONS = frozenset({"includefield", "limit", "offset", "fuzzymatching", "accept", "orderby"})
+_OPTIONS = ("limit", "offset", "fuzzymatching", "orderby", "accept")
+_MOST_FIELDS = 1000
 _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
 _RETRIEVE_URL = "00081190"
 
 
-def routes(index: Index, requires: Requires) -> APIRouter:
+def routes(index: Index, requires: Requires, base_url: BaseUrl) -> APIRouter:
     """Give the search resources."""
     router = APIRouter(prefix=PREFIX, tags=["QIDO-RS"])
     may_read = Depends(requires("read"))
+    search = partial(_search, index, base_url)
 
     @router.get("/studies")
     def studies(request: Request, caller: Annotated[Caller, may_read]) -> Response:
         """Search for studies."""
-        return _search(index, caller, request, Level.STUDY)
+        return search(caller, request, Level.STUDY)
 
     @router.get("/series")
     def all_series(request: Request, caller: Annotated[Caller, may_read]) -> Response:
         """Search for series of all studies."""
-        return _search(index, caller, request, Level.SERIES, with_parents=True)
+        return search(caller, request, Level.SERIES, with_parents=True)
 
     @router.get("/instances")
     def all_instances(request: Request, caller: Annotated[Caller, may_read]) -> Response:
         """Search for instances of all studies."""
-        return _search(index, caller, request, Level.INSTANCE, with_parents=True)
+        return search(caller, request, Level.INSTANCE, with_parents=True)
 
     @router.get("/studies/{study}/series")
-    def series(study: str, request: Request, caller: Annotated[Caller, may_read]) -> Response:
+    def series(study: Uid, request: Request, caller: Annotated[Caller, may_read]) -> Response:
         """Search for series of a study."""
-        return _search(index, caller, request, Level.SERIES, study=study)
+        return search(caller, request, Level.SERIES, study=study)
 
     @router.get("/studies/{study}/instances")
-    def instances_of_study(study: str, request: Request, caller: Annotated[Caller, may_read]) -> Response:
+    def instances_of_study(study: Uid, request: Request, caller: Annotated[Caller, may_read]) -> Response:
         """Search for instances of a study."""
-        return _search(index, caller, request, Level.INSTANCE, study=study, with_parents=True)
+        return search(caller, request, Level.INSTANCE, study=study, with_parents=True)
 
     @router.get("/studies/{study}/series/{series}/instances")
-    def instances(study: str, series: str, request: Request, caller: Annotated[Caller, may_read]) -> Response:
+    def instances(study: Uid, series: Uid, request: Request, caller: Annotated[Caller, may_read]) -> Response:
         """Search for instances of a series."""
-        return _search(index, caller, request, Level.INSTANCE, study=study, series=series)
+        return search(caller, request, Level.INSTANCE, study=study, series=series)
 
     return router
 
 
 def _search(
     index: Index,
+    base_url: BaseUrl,
     caller: Caller,
     request: Request,
     level: Level,
@@ -73,14 +80,24 @@ def _search(
     series: str | None = None,
     with_parents: bool = False,
 ) -> Response:
-    _check_accept(request)
+    kind = choose(accepted_by(request), (DICOM_JSON, JSON, DICOM_XML))
     query = query_of(request.query_params.multi_items(), study=study, series=series, with_parents=with_parents)
     answer = index.search(level, query, caller.visible)
-    base = f"{request.url.scheme}://{request.headers.get('host', request.url.netloc)}{PREFIX}"
+    base = base_url(request) + PREFIX
     for row in answer.rows:
         _add_url(row, base, level, study, series)
     headers = _warnings(answer, query)
-    return Response(orjson.dumps(answer.rows), media_type=DICOM_JSON, headers=headers)
+    if kind == DICOM_XML:
+        parts = [_document(row) for row in answer.rows]
+        if not parts:
+            return Response(status_code=204, headers=headers)  # a multipart answer has one part at least
+        return multipart_answer(request, parts, kind=DICOM_XML, headers=headers)
+    return Response(orjson.dumps(answer.rows), media_type=kind, headers=headers)
+
+
+def _document(row: dict[str, Any]) -> Part:
+    text = native_xml(row)
+    return Part(DICOM_XML, partial(BytesIO, text), len(text))
 
 
 def query_of(
@@ -99,15 +116,16 @@ def query_of(
     """
     keys: list[Key] = []
     include: set[int] = set()
-    options = {"limit": "", "offset": "", "fuzzymatching": ""}
+    options = dict.fromkeys(_OPTIONS, "")
     include_all = False
     for name, value in pairs:
         if name == "includefield":
             # Some viewers percent-encode the commas: the value is split only after it was decoded.
-            names = [each.strip() for each in value.split(",") if each.strip()]
+            names = [each.strip() for each in value.split(",") if each.strip()][:_MOST_FIELDS]
             include_all = include_all or "all" in names
-            include |= {tag_path(each)[-1] for each in names if each != "all"}
-        elif name in _OPTIONS:
+            # Of a sequence the whole is given, whichever of its attributes is asked for.
+            include |= {tag_path(each)[0] for each in names if each != "all"}
+        elif name in options:
             options[name] = value
         else:
             keys.append(Key(tag_path(name), value))
@@ -118,10 +136,23 @@ def query_of(
         include=frozenset(include),
         include_all=include_all,
         with_parents=with_parents,
-        fuzzy=options["fuzzymatching"].lower() == "true",
+        fuzzy=_truth("fuzzymatching", options["fuzzymatching"]),
         limit=_number("limit", options["limit"]),
         offset=_number("offset", options["offset"]) or 0,
+        order=_order(options["orderby"]),
     )
+
+
+def _order(text: str) -> tuple[Ordering, ...]:
+    """Read `orderby=StudyDate,-PatientName`: a hyphen turns an order around."""
+    names = [each.strip() for each in text.split(",") if each.strip()]
+    return tuple(Ordering(tag_path(name.removeprefix("-"))[0], name.startswith("-")) for name in names[:10])
+
+
+def _truth(name: str, text: str) -> bool:
+    if text.lower() not in ("", "true", "false"):
+        raise BadRequest(f"{name} is true or false.")
+    return text.lower() == "true"
 
 
 def _number(name: str, text: str) -> int | None:
@@ -130,15 +161,6 @@ def _number(name: str, text: str) -> int | None:
     if not text.isascii() or not text.isdigit() or len(text) > 9:
         raise BadRequest(f"{name} is no whole number.")
     return int(text)
-
-
-def _check_accept(request: Request) -> None:
-    accepted = parse_accept(request.headers.get("accept"), request.query_params.get("accept"))
-    try:
-        choose(accepted, (DICOM_JSON, "application/json"))
-    except NotAcceptable:
-        if not any("json" in media.part for media in accepted):
-            raise
 
 
 def _add_url(row: dict[str, Any], base: str, level: Level, study: str | None, series: str | None) -> None:

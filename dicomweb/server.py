@@ -8,12 +8,12 @@ import threading
 from collections.abc import Callable
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from configs.errors import ConfigError
 
 
-def serve(app: FastAPI, *, host: str, port: int, stop: threading.Event, on_ready: Callable[[int], None]) -> None:
+def serve(app: ASGIApp, *, host: str, port: int, stop: threading.Event, on_ready: Callable[[int], None]) -> None:
     """Serve until `stop` is set; `on_ready` gets the port once it listens.
 
     Requests are not logged: their query strings hold names and IDs.
@@ -24,7 +24,16 @@ def serve(app: FastAPI, *, host: str, port: int, stop: threading.Event, on_ready
         The port is in use, or the address is none of this machine.
     """
     listening = _listen(host, port)
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=8)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=8,
+        # Who asks is who holds the socket: what proxies say is read in one place (`addresses.py`).
+        proxy_headers=False,
+        server_header=False,
+    )
     server = uvicorn.Server(config)
     # Not in the main thread: signals are the role's own affair.
     serving = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="web", daemon=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -101,6 +101,11 @@ class Database:
         """
         with self.read() as connection:
             return inspect(connection).has_table("alembic_version")
+
+    def check(self) -> None:
+        """Raise `IndexUnavailable` where the database does not answer."""
+        with self.read() as connection:
+            connection.execute(select(1))
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -151,6 +151,11 @@ def _code(value: bytes, _: Sequence[str]) -> list[str]:
     return _split(value.decode("latin-1"))
 
 
+def _uid(value: bytes, _: Sequence[str]) -> list[str]:
+    # Some senders pad with spaces, on either side.
+    return [each.strip() for each in _split(value.decode("latin-1"))]
+
+
 def _ae_title(value: bytes, _: Sequence[str]) -> list[str]:
     values = [each.strip() for each in value.decode("latin-1").split("\\")]
     return values if values != [""] else []
@@ -224,7 +229,8 @@ def tags_of(value: bytes, *, little: bool) -> bytes | None:
 
 _TEXTS: dict[str, Callable[[bytes, Sequence[str]], Sequence[Any]]] = {
     "AE": _ae_title,
-    **dict.fromkeys(("AS", "CS", "DA", "DT", "TM", "UI"), _code),
+    **dict.fromkeys(("AS", "CS", "DA", "DT", "TM"), _code),
+    "UI": _uid,
     "DS": _decimals,
     "IS": _integers,
     **dict.fromkeys(("LO", "SH", "UC"), _several_texts),

@@ -43,6 +43,7 @@ class Keys:
         visible: StudyFilter,
         at: datetime,
         *,
+        expires_at: datetime | None = None,
         draw: Callable[[int], bytes] = secrets.token_bytes,
     ) -> str:
         """Make a key and give its secret, `dn_<name>_<43 characters>`; nobody can read it again.
@@ -73,22 +74,13 @@ class Keys:
                     permissions=json.dumps(sorted(permissions)),
                     sender_peers=peers,
                     created_at=at,
+                    expires_at=expires_at,
                 )
             )
         return secret
 
-    def check(self, secret: str, *, name: str | None = None) -> KeyRecord | None:
-        """Give the key that a secret opens, None for a wrong, unknown or revoked one.
-
-        `name`: what the caller says the key's name is (HTTP Basic); it must be that key's.
-        """
-        key = self.recognise(secret)
-        if key is None or key.revoked_at is not None or (name is not None and name != key.name):
-            return None
-        return key
-
     def recognise(self, secret: str) -> KeyRecord | None:
-        """Give the key whose secret this is, even a revoked one (see `revoked_at`); None for anything else."""
+        """Give the key whose secret this is, even a revoked or expired one; None for anything else."""
         shape = _SECRET.fullmatch(secret)
         if shape is None:
             return None
@@ -133,4 +125,5 @@ def _record(row: Row[Any]) -> KeyRecord:
         visible=EVERYTHING if peers is None else StudyFilter(frozenset(json.loads(peers))),
         created_at=row.created_at,
         revoked_at=row.revoked_at,
+        expires_at=row.expires_at,
     )

@@ -70,6 +70,14 @@ class Key:
 
 
 @dataclass(frozen=True)
+class Ordering:
+    """One attribute that matches are ordered by."""
+
+    tag: int
+    descending: bool = False
+
+
+@dataclass(frozen=True)
 class Query:
     """What a caller asks of the index."""
 
@@ -89,6 +97,8 @@ class Query:
     """Ranges of Study Date and Study Time that are given together are one range of moments."""
     limit: int | None = None
     offset: int = 0
+    order: tuple[Ordering, ...] = ()
+    """What matches are ordered by; then, and where this is empty, the study with the latest date comes first."""
 
 
 def tag_path(name: str) -> TagPath:
@@ -101,7 +111,10 @@ def tag_path(name: str) -> TagPath:
 
     Source: PS3.18 8.3.4.1 (attributeID).
     """
-    return tuple(_tag(part) for part in name.split("."))
+    path = tuple(_tag(part) for part in name.split("."))
+    if any(dictionary_has_tag(tag) and dictionary_VR(tag) != "SQ" for tag in path[:-1]):
+        raise MalformedQuery("Only a sequence has attributes within it.")
+    return path
 
 
 def name_of(path: TagPath) -> str:
@@ -113,6 +126,8 @@ def values_of(value: str, vr: str) -> tuple[str, ...]:
     """Split a list; a value that matches everything makes the whole key universal."""
     if len(value) > _LONGEST_VALUE:
         raise MalformedQuery("A key's value is too long.")
+    if "\0" in value:
+        raise MalformedQuery("A key's value holds a NUL.")
     parts = re.split(r"[\\,]", value) if vr in _COMMA_VRS else value.split("\\")
     if len(parts) > _MOST_VALUES:
         raise MalformedQuery(f"A key may list {_MOST_VALUES} values.")

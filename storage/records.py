@@ -498,3 +498,5 @@ class KeyRecord:
     visible: StudyFilter
     created_at: datetime
     revoked_at: datetime | None
+    expires_at: datetime | None = None
+    """From then on it opens nothing; None: never."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from sqlalchemy import ColumnElement, FromClause, Row, Select, and_, cast, exists, func, select
+from sqlalchemy import Column, ColumnElement, FromClause, Integer, Row, Select, and_, cast, exists, func, select
 from sqlalchemy.dialects.postgresql import JSONB
 
+from storage.errors import MalformedQuery
 from storage.header import INSTANCE_KEYWORDS, SERIES_KEYWORDS, STUDY_KEYWORDS
 from storage.matching import Key, Level, Matcher, Query, all_of, is_range, name_of, values_of
 from storage.records import StudyFilter
@@ -89,6 +90,12 @@ _PATIENT_NAME, _REFERRING_PHYSICIAN = 0x00100010, 0x00080090
 _MODALITIES_IN_STUDY = 0x00080061
 _SERIES_UID, _INSTANCE_UID = (0x0020000E,), (0x00080018,)
 _CHARACTER_SET = 0x00080005
+_ORDER_COLUMNS: dict[int, Column[Any]] = {
+    **{tag: column for tag, column in _TEXT_COLUMNS.items() if isinstance(column, Column)},
+    _PATIENT_NAME: studies.c.patient_name_folded,
+    _REFERRING_PHYSICIAN: studies.c.referring_physician_name,
+    _MODALITIES_IN_STUDY: studies.c.modalities,
+}
 _COLUMN_LEVEL = {
     0x00201206: Level.STUDY,
     0x00201208: Level.STUDY,
@@ -325,8 +332,27 @@ def _attributes(level: Level) -> ColumnElement[str]:
     return _TABLES[level].c.attributes.label(f"{level}_attributes")
 
 
-def _order(level: Level, query: Query) -> list[ColumnElement[Any]]:
+def _asked_order(level: Level, query: Query) -> list[ColumnElement[Any]]:
+    """Order by what the query names; what has no value comes last.
+
+    Raises
+    ------
+    MalformedQuery
+        The index cannot order by it at this level.
+    """
+    levels = _LEVELS[: _LEVELS.index(level) + 1]
     order: list[ColumnElement[Any]] = []
+    for each in query.order:
+        column = _ORDER_COLUMNS.get(each.tag)
+        if column is None or not any(column.table is _TABLES[above] for above in levels):
+            raise MalformedQuery(f"Matches cannot be ordered by {name_of((each.tag,))} here.")
+        absent = column.is_(None) if isinstance(column.type, Integer) else column == ""
+        order += [absent, column.desc() if each.descending else column]
+    return order
+
+
+def _order(level: Level, query: Query) -> list[ColumnElement[Any]]:
+    order = _asked_order(level, query)
     if query.study_instance_uid is None:
         order += [studies.c.study_date.desc(), studies.c.study_time.desc(), studies.c.study_instance_uid]
     if level is Level.STUDY:

@@ -424,4 +424,5 @@ api_keys = Table(
     Column("sender_peers", Text),  # JSON list; NULL: every study
     Column("created_at", UtcDateTime, nullable=False),
     Column("revoked_at", UtcDateTime),
+    Column("expires_at", UtcDateTime),  # NULL: never
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import typer
 
@@ -34,6 +35,7 @@ def create(
     name: str = typer.Argument(help="Who it is for; letters, digits, dots, dashes."),
     permissions: str = typer.Option("read", help=f"Joined by commas: {', '.join(sorted(PERMISSIONS))}."),
     peers: str = typer.Option("", help="Only studies that these peers sent, joined by commas."),
+    days: int = typer.Option(0, min=0, help="It expires after so many days; 0: never."),
 ) -> None:
     """Make a key; it is shown this once."""
     words = [word.strip() for word in permissions.split(",") if word.strip()]
@@ -42,7 +44,9 @@ def create(
     for unknown in sorted(names - set(loaded.settings.peers)):
         raise ConfigError(f"--peers: peers.yaml has no peer {unknown!r}")
     with kept(loaded) as storage:
-        secret = Keys(storage.database).create(name, words, StudyFilter(names or None), now())
+        secret = Keys(storage.database).create(
+            name, words, StudyFilter(names or None), now(), expires_at=now() + timedelta(days=days) if days else None
+        )
         Audit(storage.database).record(AuditAction.KEYS, _ACTOR, None, AuditOutcome.DONE, f"created {name}", now())
     typer.echo(secret)
 
@@ -60,7 +64,7 @@ def list_keys(context: typer.Context, as_json: bool = AS_JSON) -> None:
             ", ".join(sorted(key.permissions)),
             "all studies" if key.visible.sender_peers is None else f"of {', '.join(sorted(key.visible.sender_peers))}",
             f"{key.created_at:%Y-%m-%d}",
-            f"revoked {key.revoked_at:%Y-%m-%d}" if key.revoked_at else "valid",
+            _validity(key),
         )
         for key in keys
     ]
@@ -74,8 +78,17 @@ def _values(key: KeyRecord) -> dict[str, object]:
         "permissions": sorted(key.permissions),
         "peers": None if peers is None else sorted(peers),
         "created_at": key.created_at.isoformat(),
+        "expires_at": key.expires_at.isoformat() if key.expires_at else None,
         "revoked_at": key.revoked_at.isoformat() if key.revoked_at else None,
     }
+
+
+def _validity(key: KeyRecord) -> str:
+    if key.revoked_at:
+        return f"revoked {key.revoked_at:%Y-%m-%d}"
+    if key.expires_at:
+        return f"{'expired' if key.expires_at <= now() else 'until'} {key.expires_at:%Y-%m-%d}"
+    return "valid"
 
 
 def revoke(context: typer.Context, name: str = typer.Argument(help="Name of the key.")) -> None:

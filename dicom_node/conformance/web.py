@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
 from dicom_node.conformance.markdown import table
-from dicomweb import metadata, qido, wado
 from dicomweb.problems import STATUS
-from storage.blobs import BlobStore
-from storage.index import Index
-from storage.json_maker import Metadata
+from dicomweb.services import services
 from storage.matching import Level
 from storage.search import matched_attributes
 
@@ -25,12 +22,8 @@ def sections() -> Iterator[str]:
 
 
 def _resources() -> str:
-    nothing: Any = None
-    routers = (
-        ("QIDO-RS", qido.routes(cast(Index, nothing), _nobody)),
-        ("WADO-RS", metadata.routes(cast(Metadata, nothing), _nobody)),
-        ("WADO-RS", wado.routes(cast(Index, nothing), cast(BlobStore, nothing), _nobody)),
-    )
+    nothing: Any = _Nothing()
+    routers = services(nothing, _nobody, nothing, nothing)
     rows = [row for name, router in routers for row in _routes(name, router)]
     statuses = sorted({(status, kind.__doc__ or "") for kind, status in STATUS if status < 500 or status > 500})
     failures = ((status, words.strip().splitlines()[0]) for status, words in statuses)
@@ -47,6 +40,13 @@ def _routes(service: str, router: APIRouter) -> Iterator[tuple[str, str, str]]:
     for route in router.routes:
         if isinstance(route, APIRoute):
             yield service, ", ".join(sorted(route.methods or ())), f"`{route.path}`"
+
+
+class _Nothing:
+    """Parts of a node that is only described."""
+
+    def __getattr__(self, name: str) -> None:
+        return None
 
 
 def _nobody(_: str) -> Any:

@@ -12,6 +12,7 @@ from dicom_node.version import VERSION
 from dicomweb.app import create_app
 from dicomweb.ports import EngineInfo, WebParts
 from dicomweb.server import serve
+from inference.pixel_process import PixelProcess
 from inference.registry import engines
 from storage.associations import Associations
 from storage.audit import Audit
@@ -31,6 +32,7 @@ def run(context: RoleContext) -> None:
     database, blobs = storage.database, storage.blobs
     index = Index(database)
     queue = Queue(database)
+    pixels = PixelProcess(scratch=settings.data_dir)
     parts = WebParts(
         settings=settings,
         version=VERSION,
@@ -46,6 +48,7 @@ def run(context: RoleContext) -> None:
         associations=Associations(database),
         peers=LivePeers(context.config_dir / "peers.yaml", settings.peers),
         admin_key=admin_key(settings),
+        pixels=pixels,
         pictures=KeptPictures(index, blobs),
         readings=KeptReadings(index, blobs, FindingsStore(database, blobs)),
         engines=engine_infos(settings),
@@ -61,6 +64,7 @@ def run(context: RoleContext) -> None:
             on_ready=lambda port: context.ready(port=port),
         )
     finally:
+        pixels.close()
         storage.close()
 
 

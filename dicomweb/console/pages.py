@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Depends, Form, Query
+from fastapi import APIRouter, Depends, FastAPI, Form, Query
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from dicomweb import views
-from dicomweb.api import REFUSED_FOR, ledger_of, note_access, report_of, study_state
-from dicomweb.auth import SESSION_COOKIE, Access
+from dicomweb.accesses import Accesses
+from dicomweb.api import REFUSED_FOR, ledger_of, report_of, study_state
+from dicomweb.auth import SESSION_COOKIE, SESSION_LASTS_S, Access
 from dicomweb.caller import Caller
 from dicomweb.errors import NotAuthenticated
+from dicomweb.names import Uid
 from dicomweb.ports import WebParts
 from storage.errors import NotKept
 from storage.records import StudyState
@@ -34,16 +36,31 @@ _MOOD = {
 }
 
 
-def routes(parts: WebParts, access: Access) -> APIRouter:
+def routes(parts: WebParts, pages: "Pages", access: Access, accesses: Accesses) -> APIRouter:
     """Give /console."""
-    pages = _Pages(parts)
     router = APIRouter(include_in_schema=False)
     router.include_router(_door(pages, access))
-    router.include_router(_rooms(parts, pages, access))
+    router.include_router(_rooms(parts, pages, access, accesses))
     return router
 
 
-def _door(pages: "_Pages", access: Access) -> APIRouter:
+def about(app: FastAPI, pages: "Pages", access: Access) -> APIRouter:
+    """Give /openapi.json, and /docs which shows it without scripts."""
+    router = APIRouter(include_in_schema=False)
+    known = Depends(access.requires(""))
+
+    @router.get("/openapi.json")
+    def openapi(caller: Annotated[Caller, known]) -> dict[str, Any]:
+        return app.openapi()
+
+    @router.get("/docs")
+    def docs(caller: Annotated[Caller, known]) -> HTMLResponse:
+        return pages.answer("docs.html", {"paths": app.openapi()["paths"], "here": "docs"})
+
+    return router
+
+
+def _door(pages: "Pages", access: Access) -> APIRouter:
     router = APIRouter()
 
     @router.get("/")
@@ -52,61 +69,73 @@ def _door(pages: "_Pages", access: Access) -> APIRouter:
 
     @router.get("/console/style.css")
     def style() -> FileResponse:
-        return FileResponse(_HERE / "static" / "style.css", media_type="text/css")
+        return FileResponse(
+            _HERE / "static" / "style.css", media_type="text/css", headers={"Cache-Control": "max-age=300"}
+        )
 
     @router.get("/console/login")
     def login_page() -> HTMLResponse:
         return pages.answer("login.html", {"wrong": False})
 
     @router.post("/console/login")
-    def login(key: Annotated[str, Form()]) -> Response:
+    def login(request: Request, key: Annotated[str, Form(max_length=1000)]) -> Response:
         try:
             token = access.log_in(key.strip())
         except NotAuthenticated:
             return pages.answer("login.html", {"wrong": True}, status=401)
         response = RedirectResponse("/console", status_code=303)
-        response.set_cookie(SESSION_COOKIE, token, httponly=True, samesite="strict", max_age=12 * 3600)
+        is_secure = request.url.scheme == "https" or request.headers.get("x-forwarded-proto") == "https"
+        response.set_cookie(
+            SESSION_COOKIE, token, httponly=True, samesite="strict", secure=is_secure, max_age=SESSION_LASTS_S
+        )
+        return response
+
+    @router.post("/console/logout")
+    def logout(request: Request, caller: Annotated[Caller, Depends(access.requires("console"))]) -> Response:
+        access.log_out(request.cookies.get(SESSION_COOKIE, ""))
+        response = RedirectResponse("/console/login", status_code=303)
+        response.delete_cookie(SESSION_COOKIE)
         return response
 
     return router
 
 
-def _rooms(parts: WebParts, pages: "_Pages", access: Access) -> APIRouter:
+def _rooms(parts: WebParts, pages: "Pages", access: Access, accesses: Accesses) -> APIRouter:
     router = APIRouter()
     may_look = Depends(access.requires("console"))
 
     @router.get("/console")
     def studies(
-        request: Request,
-        state: str = "",
+        caller: Annotated[Caller, may_look],
+        state: Annotated[str, Query(max_length=64)] = "",
         page: Annotated[int, Query(ge=1, le=100_000)] = 1,
     ) -> Response:
-        try:
-            caller = access.requires("console")(request)
-        except NotAuthenticated:
-            return RedirectResponse("/console/login", status_code=303)
         return pages.studies(caller, state, page)
 
     @router.get("/console/studies/{study_instance_uid}")
-    def study(study_instance_uid: str, caller: Annotated[Caller, may_look]) -> HTMLResponse:
-        return pages.study(caller, study_instance_uid)
+    def study(study_instance_uid: Uid, caller: Annotated[Caller, may_look]) -> HTMLResponse:
+        shown = pages.study(caller, study_instance_uid)
+        accesses.note(caller, study_instance_uid, "console")
+        return shown
 
     @router.get("/console/peers")
     def peers(caller: Annotated[Caller, may_look]) -> HTMLResponse:
-        return pages.peers()
+        return pages.peers(caller)
 
     @router.get("/console/ledger")
     def ledger(caller: Annotated[Caller, may_look]) -> HTMLResponse:
-        return pages.answer("ledger.html", {"ledger": ledger_of(parts), "here": "ledger"})
+        return pages.answer("ledger.html", {"ledger": ledger_of(parts, caller), "here": "ledger"}, caller=caller)
 
     @router.get("/console/system")
     def system(caller: Annotated[Caller, may_look]) -> HTMLResponse:
-        return pages.system()
+        return pages.system(caller)
 
     return router
 
 
-class _Pages:
+class Pages:
+    """Renders pages."""
+
     def __init__(self, parts: WebParts) -> None:
         self._parts = parts
         self._zone = ZoneInfo(parts.settings.node.timezone)
@@ -117,14 +146,23 @@ class _Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters |= {"clock": self._clock, "mood": _mood}
+        self._environment.filters |= {"clock": self._clock, "mood": _mood, "person": _person, "date": _date}
         self._environment.globals |= {"version": parts.version, "settings": parts.settings}
 
-    def answer(self, template: str, values: Mapping[str, Any], *, status: int = 200) -> HTMLResponse:
+    def answer(
+        self, template: str, values: Mapping[str, Any], *, caller: Caller | None = None, status: int = 200
+    ) -> HTMLResponse:
         """Render a page."""
-        text = self._environment.get_template(template).render({"refresh": 0, "here": "", **values})
+        always = {"refresh": 0, "here": "", "caller": caller}
+        text = self._environment.get_template(template).render({**always, **values})
         headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store"}
         return HTMLResponse(text, status_code=status, headers=headers)
+
+    def problem(self, status: int, detail: str) -> Response:
+        """Say why there is no page; who is not known yet may log in."""
+        if status == 401:
+            return RedirectResponse("/console/login", status_code=303)
+        return self.answer("problem.html", {"status": status, "detail": detail}, status=status)
 
     def studies(self, caller: Caller, state: str, page: int) -> HTMLResponse:
         """List studies with their states and reasons."""
@@ -144,42 +182,56 @@ class _Pages:
                 "here": "studies",
                 "refresh": 5,
             },
+            caller=caller,
         )
 
     def study(self, caller: Caller, study_instance_uid: str) -> HTMLResponse:
         """Show the way of one study, its results and deliveries."""
         study = views.study_page(self._parts, study_instance_uid, caller.visible)
-        note_access(self._parts, caller, study_instance_uid, "console")
         try:
             report = report_of(self._parts, study_instance_uid, caller)
         except NotKept:
             report = ""
         busy = study["state"] in ("gathering", "analysing")
         return self.answer(
-            "study.html", {"study": study, "report": report, "here": "studies", "refresh": 3 if busy else 0}
+            "study.html",
+            {"study": study, "report": report, "here": "studies", "refresh": 3 if busy else 0},
+            caller=caller,
         )
 
-    def peers(self) -> HTMLResponse:
+    def peers(self, caller: Caller) -> HTMLResponse:
         """Show peers, and who was refused."""
         refused = self._parts.associations.refused_since(self._parts.now() - REFUSED_FOR)
         values = {"peers": self._parts.peers, "refused": [views.refused(each) for each in refused], "here": "peers"}
-        return self.answer("peers.html", values)
+        return self.answer("peers.html", values, caller=caller)
 
-    def system(self) -> HTMLResponse:
+    def system(self, caller: Caller) -> HTMLResponse:
         """Show engines, rules, disk."""
         values = {
             "engines": self._parts.engines,
             "free_gb": self._parts.blobs.free_bytes() / 1e9,
-            "totals": self._parts.index.counts(),
+            "totals": self._parts.index.counts(caller.visible),
             "here": "system",
         }
-        return self.answer("system.html", values)
+        return self.answer("system.html", values, caller=caller)
 
     def _clock(self, moment: str | None) -> str:
         if not moment:
             return "-"
         at = datetime.fromisoformat(moment).astimezone(self._zone)
         return f"{at:%Y-%m-%d %H:%M:%S} {at.tzname()}"
+
+
+def _person(name: str) -> str:
+    """Show a name as people write it: family name, given names (the same in other scripts)."""
+    groups = [", ".join(filter(None, (part.strip() for part in group.split("^")))) for group in name.split("=")]
+    shown = list(filter(None, groups))
+    return f"{shown[0]} ({'; '.join(shown[1:])})" if len(shown) > 1 else "".join(shown) or "-"
+
+
+def _date(value: str) -> str:
+    is_date = len(value) == 8 and value.isdigit()
+    return f"{value[:4]}-{value[4:6]}-{value[6:]}" if is_date else value
 
 
 def _mood(state: str) -> str:

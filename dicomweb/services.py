@@ -1,0 +1,21 @@
+"""The DICOM web services of this node, by the names that PS3.18 gives them."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from dicomweb import qido, wado
+from dicomweb.accesses import Accesses
+from dicomweb.addresses import BaseUrl
+from dicomweb.caller import Requires
+from dicomweb.ports import WebParts
+
+
+def services(
+    parts: WebParts, requires: Requires, base_url: BaseUrl, accesses: Accesses
+) -> tuple[tuple[str, APIRouter], ...]:
+    """Give each service's name and routes."""
+    return (
+        ("QIDO-RS", qido.routes(parts.index, requires, base_url)),
+        ("WADO-RS", wado.routes(parts, requires, base_url, accesses)),
+    )
