@@ -109,6 +109,10 @@ class HttpSettings(Section):
     public_url: str = ""
     """Base URL as others see it; empty: taken from each request."""
     cors_origins: tuple[str, ...] = ()
+    store_part_mb: PositiveFloat = 4096.0
+    """Megabytes (10^6 bytes) that one instance may have that is stored over HTTP."""
+    store_request_mb: PositiveFloat = 65536.0
+    """Megabytes that one request to store may have; nothing of it is held in memory."""
     trusted_proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     """Addresses and networks whose Forwarded and X-Forwarded-* headers say under which address the node was reached."""
 

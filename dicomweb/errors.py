@@ -13,6 +13,18 @@ class BadRequest(RequestError):
     """The request cannot be understood."""
 
 
+class UnsupportedMediaType(RequestError):
+    """What is sent is of a media type that cannot be stored."""
+
+
+class TooLarge(RequestError):
+    """The request, or a part of it, is larger than it may be."""
+
+
+class Unfinished(RequestError):
+    """The request ended before its end, or nothing more came of it."""
+
+
 class NotAcceptable(RequestError):
     """None of the representations that the caller accepts can be given."""
 

@@ -16,6 +16,7 @@ from storage.blobs import BlobStore
 from storage.database import Database
 from storage.deliveries import Deliveries
 from storage.index import Index
+from storage.intake import Intake
 from storage.job_book import JobBook
 from storage.jobs import Queue
 from storage.keys import Keys
@@ -99,6 +100,7 @@ class WebParts:
     database: Database
     index: Index
     blobs: BlobStore
+    intake: Intake
     keys: Keys
     audit: Audit
     job_book: JobBook

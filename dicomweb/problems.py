@@ -12,7 +12,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from configs.errors import ConfigError, NodeError
-from dicomweb.errors import BadRequest, NotAcceptable, NotAllowed, NotAuthenticated, RequestError
+from dicomweb.errors import (
+    BadRequest,
+    NotAcceptable,
+    NotAllowed,
+    NotAuthenticated,
+    RequestError,
+    TooLarge,
+    Unfinished,
+    UnsupportedMediaType,
+)
 from inference.errors import CannotTranscode, InferenceError, NoSuchFrame, PixelWorkStopped
 from storage.errors import (
     DiskFull,
@@ -31,6 +40,9 @@ STATUS: tuple[tuple[type[NodeError], int], ...] = (
     (NotAuthenticated, 401),
     (NotAllowed, 403),
     (NotAcceptable, 406),
+    (Unfinished, 408),
+    (TooLarge, 413),
+    (UnsupportedMediaType, 415),
     (BadRequest, 400),
     (MalformedQuery, 400),
     (RequestError, 400),

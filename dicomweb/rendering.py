@@ -27,7 +27,7 @@ from storage.records import InstanceRecord, InstanceRole
 
 _JPEG, _PNG, _GIF = "image/jpeg", "image/png", "image/gif"
 _THUMBNAIL = 200
-_MOST_VIEWPORT = 8192
+MOST_VIEWPORT = 8192
 #: Frames of an animation at most; of more, every n-th is taken.
 _MOST_ANIMATED = 120
 _FRAME_MS = 80
@@ -37,15 +37,15 @@ _REPORTS = ("1.2.840.10008.5.1.4.1.1.88.",)
 
 
 @dataclass(frozen=True)
-class _Wishes:
+class Wishes:
     """How a picture is wanted."""
 
-    window: tuple[float, float] | None
-    viewport: tuple[int, int] | None
-    cut: tuple[float, float, float, float] | None
+    window: tuple[float, float] | None = None
+    viewport: tuple[int, int] | None = None
+    cut: tuple[float, float, float, float] | None = None
     """Left, top, width, height of the source, in pixels; negative width or height: mirrored."""
-    quality: int
-    annotations: tuple[str, ...]
+    quality: int = 90
+    annotations: tuple[str, ...] = ()
 
 
 class Rendering:
@@ -71,7 +71,7 @@ class Rendering:
         if kind == _GIF and len(frames) > 1:
             content = self._animation(record, frames, wishes)
         else:
-            content = self._picture(record, frames[0], wishes, kind)
+            content = self.picture(record, frames[0], wishes, kind)
         return Response(content, media_type=kind, headers=validators.headers)
 
     def thumbnail(self, request: Request, records: Sequence[InstanceRecord], number: int | None = None) -> Response:
@@ -83,11 +83,12 @@ class Rendering:
             return known
         wishes = _wishes(request)
         if wishes.viewport is None:
-            wishes = _Wishes(wishes.window, (_THUMBNAIL, _THUMBNAIL), wishes.cut, wishes.quality, wishes.annotations)
-        content = self._picture(record, number or max(1, record.number_of_frames) // 2 + 1, wishes, kind)
+            wishes = Wishes(wishes.window, (_THUMBNAIL, _THUMBNAIL), wishes.cut, wishes.quality, wishes.annotations)
+        content = self.picture(record, number or max(1, record.number_of_frames) // 2 + 1, wishes, kind)
         return Response(content, media_type=kind, headers=validators.headers)
 
-    def _picture(self, record: InstanceRecord, number: int, wishes: _Wishes, kind: str) -> bytes:
+    def picture(self, record: InstanceRecord, number: int, wishes: Wishes, kind: str) -> bytes:
+        """Give one frame, numbered from 1, as a picture of a media type."""
         form: Literal["PNG", "JPEG"] = "JPEG" if kind == _JPEG else "PNG"
         plain = wishes.viewport is None and wishes.cut is None and not wishes.annotations and kind != _GIF
         if plain:
@@ -95,7 +96,7 @@ class Rendering:
                 return self._pixels.picture(file, number - 1, form=form, window=wishes.window, quality=wishes.quality)
         return _encoded(self._image(record, number, wishes), kind, wishes.quality)
 
-    def _image(self, record: InstanceRecord, number: int, wishes: _Wishes) -> Image.Image:
+    def _image(self, record: InstanceRecord, number: int, wishes: Wishes) -> Image.Image:
         if not 0 < number <= max(1, record.number_of_frames):
             raise NoSuchFrame(f"The instance has {record.number_of_frames} frames.")
         with self._blobs.open(record.path) as file:
@@ -105,7 +106,7 @@ class Rendering:
         image = _fitted(image, wishes)
         return self._annotated(image, record, wishes.annotations)
 
-    def _animation(self, record: InstanceRecord, frames: Sequence[int], wishes: _Wishes) -> bytes:
+    def _animation(self, record: InstanceRecord, frames: Sequence[int], wishes: Wishes) -> bytes:
         chosen = frames[:: -(-len(frames) // _MOST_ANIMATED)]
         images = [self._image(record, number, wishes).convert("P") for number in chosen]
         buffer = BytesIO()
@@ -145,7 +146,7 @@ def _middle(records: Sequence[InstanceRecord]) -> InstanceRecord:
     return images[len(images) // 2]
 
 
-def _wishes(request: Request) -> _Wishes:
+def _wishes(request: Request) -> Wishes:
     asked = request.query_params
     viewport, cut = _viewport(asked.get("viewport", ""))
     quality = asked.get("quality", "90")
@@ -154,7 +155,7 @@ def _wishes(request: Request) -> _Wishes:
     annotations = tuple(filter(None, asked.get("annotation", "").split(",")))
     if not set(annotations) <= set(_ANNOTATIONS):
         raise BadRequest(f"annotation is one or both of {', '.join(_ANNOTATIONS)}.")
-    return _Wishes(_window(asked.get("window", "")), viewport, cut, int(quality), annotations)
+    return Wishes(_window(asked.get("window", "")), viewport, cut, int(quality), annotations)
 
 
 def _window(text: str) -> tuple[float, float] | None:
@@ -162,7 +163,7 @@ def _window(text: str) -> tuple[float, float] | None:
     if not text:
         return None
     center, width, *function = text.split(",") if text.count(",") in (1, 2) else ("", "")
-    values = _numbers([center, width])
+    values = numbers_of([center, width])
     if values is None or values[1] < 1 or (function and function[0].lower() not in _FUNCTIONS):
         raise BadRequest("A window is written center,width,function; the width is 1 at least.")
     return values[0], values[1]
@@ -173,14 +174,15 @@ def _viewport(text: str) -> tuple[tuple[int, int] | None, tuple[float, float, fl
     if not text:
         return None, None
     parts = text.split(",")
-    values = _numbers([part or "0" for part in parts])
-    if values is None or len(values) not in (2, 6) or not all(1 <= side <= _MOST_VIEWPORT for side in values[:2]):
-        raise BadRequest(f"A viewport is written vw,vh or vw,vh,sx,sy,sw,sh; its sides have 1 to {_MOST_VIEWPORT}.")
+    values = numbers_of([part or "0" for part in parts])
+    if values is None or len(values) not in (2, 6) or not all(1 <= side <= MOST_VIEWPORT for side in values[:2]):
+        raise BadRequest(f"A viewport is written vw,vh or vw,vh,sx,sy,sw,sh; its sides have 1 to {MOST_VIEWPORT}.")
     size = (int(values[0]), int(values[1]))
     return size, ((values[2], values[3], values[4], values[5]) if len(values) == 6 else None)
 
 
-def _numbers(texts: Sequence[str]) -> list[float] | None:
+def numbers_of(texts: Sequence[str]) -> list[float] | None:
+    """Read finite numbers of bearable size; None where one is none."""
     try:
         values = [float(text) for text in texts]
     except ValueError:
@@ -188,7 +190,7 @@ def _numbers(texts: Sequence[str]) -> list[float] | None:
     return values if all(math.isfinite(value) and abs(value) < 1e9 for value in values) else None
 
 
-def _fitted(image: Image.Image, wishes: _Wishes) -> Image.Image:
+def _fitted(image: Image.Image, wishes: Wishes) -> Image.Image:
     """Cut out the region and scale it into the viewport, its proportions kept."""
     if wishes.cut is not None:
         left, top, width, height = wishes.cut

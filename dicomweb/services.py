@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from dicomweb import qido, wado
+from dicomweb import qido, stow, wado, wado_uri
 from dicomweb.accesses import Accesses
 from dicomweb.addresses import BaseUrl
 from dicomweb.caller import Requires
@@ -18,4 +18,6 @@ def services(
     return (
         ("QIDO-RS", qido.routes(parts.index, requires, base_url)),
         ("WADO-RS", wado.routes(parts, requires, base_url, accesses)),
+        ("STOW-RS", stow.routes(parts, requires, base_url)),
+        ("WADO-URI", wado_uri.routes(parts, requires, accesses)),
     )

@@ -13,6 +13,10 @@ class UnreadableInstance(StorageError):
     """The bytes are no DICOM instance."""
 
 
+class UnsupportedSyntax(StorageError):
+    """The transfer syntax is none of DICOM."""
+
+
 class SopClassMismatch(StorageError):
     """The data set is of another SOP Class or Instance than was announced."""
 

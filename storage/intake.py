@@ -173,8 +173,10 @@ class Incoming:
         self._digest.update(view)
         self._writer.write(view)
 
-    def keep(self) -> Kept:
+    def keep(self, *, study_instance_uid: str | None = None) -> Kept:
         """Make the instance durable and say what it came to; every outcome is Success to its sender.
+
+        `study_instance_uid`: the study that it was announced for, where one was.
 
         Raises
         ------
@@ -188,6 +190,8 @@ class Incoming:
         header = self._read_header()
         self._intake._note(header, self._origin)
         self._check_announced(header)
+        if study_instance_uid is not None and header.study_instance_uid != study_instance_uid:
+            raise SopClassMismatch("The instance is of another study than the one that was named.")
         arrival = self._arrival(header)
         self._writer.sync()
         self._writer.place(arrival.path)

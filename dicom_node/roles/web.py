@@ -32,6 +32,7 @@ def run(context: RoleContext) -> None:
     database, blobs = storage.database, storage.blobs
     index = Index(database)
     queue = Queue(database)
+    intake = storage.intake(settings)
     pixels = PixelProcess(scratch=settings.data_dir)
     parts = WebParts(
         settings=settings,
@@ -39,6 +40,7 @@ def run(context: RoleContext) -> None:
         database=database,
         index=index,
         blobs=blobs,
+        intake=intake,
         keys=Keys(database),
         audit=Audit(database),
         job_book=JobBook(database),
@@ -65,6 +67,7 @@ def run(context: RoleContext) -> None:
         )
     finally:
         pixels.close()
+        intake.close()
         storage.close()
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from configs.errors import NodeError
 from dicom_node.errors import IdentifierMismatch
-from storage.errors import DiskFull, IndexUnavailable, MalformedQuery, SopClassMismatch, UnreadableInstance
+from storage import failures
+from storage.errors import MalformedQuery, UnreadableInstance
 
 SUCCESS = 0x0000
-#: Our fault. Source: PS3.7 C.5.13 (Processing failure).
-PROCESSING_FAILURE = 0x0110
+PROCESSING_FAILURE = failures.PROCESSING_FAILURE
+OUT_OF_RESOURCES = failures.OUT_OF_RESOURCES
+#: What a failure to keep an instance is called, shared with STOW-RS.
+FAILURE_REASON = failures.FAILURE_REASON
 #: The UID itself is none, or there is none. Source: PS3.7 C.5.11 (Invalid SOP Instance).
 INVALID_SOP_INSTANCE = 0x0117
 #: The context was not negotiated for this. Source: PS3.7 Annex C (SOP Class not supported).
@@ -19,17 +22,6 @@ DUPLICATE_INVOCATION = 0x0210
 UNRECOGNIZED_OPERATION = 0x0211
 #: The request lacks the data set that it needs. Source: PS3.7 Annex C (Mistyped argument).
 MISTYPED_ARGUMENT = 0x0212
-#: Source: PS3.4 B.2.3 (Refused: Out of Resources; the sender may try again).
-OUT_OF_RESOURCES = 0xA700
-
-#: What a failure to keep an instance is called. C-STORE Status and STOW-RS Failure Reason share the codes.
-#: Source: PS3.4 B.2.3, PS3.18 I.2.2, PS3.7 Annex C.
-FAILURE_REASON: dict[type[NodeError], int] = {
-    DiskFull: OUT_OF_RESOURCES,
-    IndexUnavailable: OUT_OF_RESOURCES,
-    SopClassMismatch: 0xA900,  # Error: Data Set does not match SOP Class
-    UnreadableInstance: 0xC000,  # Error: Cannot understand
-}
 
 PENDING, PENDING_WITH_WARNING = 0xFF00, 0xFF01
 CANCELLED = 0xFE00
@@ -99,7 +91,4 @@ def query_status_for(error: NodeError, *, otherwise: int) -> int:
 
 def status_for(error: NodeError) -> int:
     """Give the Status of a C-STORE that failed; what the table does not name is our own failure."""
-    for kind in type(error).__mro__:
-        if kind in FAILURE_REASON:
-            return FAILURE_REASON[kind]
-    return PROCESSING_FAILURE
+    return failures.reason_for(error)

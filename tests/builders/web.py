@@ -100,6 +100,7 @@ class PaperWeb:
             database=database,
             index=self.index,
             blobs=blobs,
+            intake=self.intake,
             keys=self.keys,
             audit=self.audit,
             job_book=JobBook(database),

@@ -59,7 +59,8 @@ def test_head_is_get_without_its_body(web: PaperWeb, client: Client) -> None:
 
 
 def test_options_names_the_methods_of_a_path(client: Client) -> None:
-    assert client.options(STUDIES).headers["allow"] == "GET, HEAD, OPTIONS"
+    assert client.options(STUDIES).headers["allow"] == "GET, HEAD, OPTIONS, POST"
+    assert client.options(f"{STUDIES}/1.2/metadata").headers["allow"] == "GET, HEAD, OPTIONS"
     assert client.options("/console/login").headers["allow"] == "GET, HEAD, OPTIONS, POST"
     assert client.options("/nothing").status_code == 404
 
