@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 from pydicom.encaps import encapsulate, get_frame
+from pydicom.errors import BytesLengthException
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.encoders.base import get_encoder
 from pydicom.uid import UID
@@ -76,7 +77,7 @@ def describe(head: Dataset) -> Description:
             planar_configuration=int(head.get("PlanarConfiguration") or 0),
             number_of_frames=max(1, int(head.get("NumberOfFrames") or 1)),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (BytesLengthException, KeyError, NotImplementedError, TypeError, ValueError) as error:
         raise UnreadablePixels("The pixel description is missing or malformed.") from error
     rows, columns, samples = described.rows, described.columns, described.samples_per_pixel
     if min(rows, columns) < 1 or samples not in (1, 3, 4):

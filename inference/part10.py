@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 
 from pydicom import DataElement, Dataset
 from pydicom.dataelem import RawDataElement
+from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 
@@ -70,7 +71,11 @@ def read_source(file: BinaryIO) -> Source:
     if file.read(132)[128:] != b"DICM":
         raise UnreadablePixels("This is no DICOM file: the prefix is missing.")
     meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_after_meta)
-    syntax = str(meta.get("TransferSyntaxUID") or "")
+    try:
+        # Decoded now: a broken element may raise where nobody expects it later.
+        syntax = str({element.keyword: element.value for element in meta}.get("TransferSyntaxUID") or "")
+    except (BytesLengthException, NotImplementedError, OSError, ValueError) as error:
+        raise UnreadablePixels("The File Meta Information is broken.") from error
     if not syntax:
         raise UnreadablePixels("The File Meta Information names no transfer syntax.")
     if syntax == DEFLATED:
