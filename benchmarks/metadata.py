@@ -26,11 +26,11 @@ from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from benchmarks.ingest import SENDER
 from benchmarks.processes import cpu_seconds, free_port, running
 from benchmarks.receivers import node
 from storage.dicom_json import JsonEncoder
 
+_SENDER = Path("/usr/bin/dcmsend")
 _PLUGINS = (
     Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so"),
     Path("/usr/lib/orthanc/libOrthancDicomWeb.so"),
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("-r", "--rounds", type=int, default=10)
     arguments = parser.parse_args()
     print(f"{platform.machine()}, Python {platform.python_version()}; read ratios, not decimals\n")
-    if not SENDER.exists():
+    if not _SENDER.exists():
         print("Not measured: dcmsend is missing (apt-get install dcmtk).")
         return
     folder = Path(tempfile.mkdtemp(prefix="dicom-node-bench-"))
@@ -151,7 +151,7 @@ def write_series(folder: Path, *, slices: int) -> tuple[str, str]:
 
 
 def _send(data: Path, port: int, ae_title: str) -> None:
-    command = [str(SENDER), "-aec", ae_title, "127.0.0.1", str(port), "+sd", str(data)]
+    command = [str(_SENDER), "-aec", ae_title, "127.0.0.1", str(port), "+sd", str(data)]
     subprocess.run(command, env=dict(os.environ) | {"TCP_NODELAY": "1"}, check=True, capture_output=True)
 
 
