@@ -83,7 +83,10 @@ class DimseSettings(Section):
     """Further AE titles of this node; rules see which one was called."""
     host: str = "127.0.0.1"
     port: Port = 11112
+    processes: PositiveInt = 1
+    """Receivers that share the port; the kernel deals connections out to them."""
     maximum_associations: PositiveInt = 100
+    """Of each receiver."""
     maximum_pdu_size: PositiveInt = 131072
     maximum_instance_mb: PositiveFloat = 16384.0
     """Megabytes (10^6 bytes) that one instance may have; a larger one ends its association."""

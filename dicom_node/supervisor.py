@@ -45,11 +45,14 @@ class RoleContext:
     """Set when the role is to end."""
     ready: Callable[..., None]
     """To be called once, with facts that the start lines show (`port=…`)."""
+    number: int = 0
+    """Of several processes of one role: which."""
 
 
 @dataclass
 class _Child:
     role: str
+    number: int = 0
     pid: int = 0
     pipe: int = -1
     facts: dict[str, Any] | None = None
@@ -69,7 +72,11 @@ class Supervisor:
     def __init__(self, settings: Settings, config_dir: Path, roles: Sequence[str]) -> None:
         self._settings = settings
         self._config_dir = config_dir
-        self._children = [_Child(role) for role in roles]
+        self._children = [
+            _Child(role, number)
+            for role in roles
+            for number in range(settings.dimse.processes if role == "receiver" else 1)
+        ]
         self._stopping = False
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
@@ -109,17 +116,17 @@ class Supervisor:
         pid = os.fork()
         if pid == 0:
             os.close(reading)
-            self._become(child.role, writing, parent_pid)
+            self._become(child, writing, parent_pid)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
         os.close(writing)
         child.pid, child.pipe, child.facts, child.started_at = pid, reading, None, time.monotonic()
 
-    def _become(self, role: str, pipe: int, parent_pid: int) -> None:
+    def _become(self, child: _Child, pipe: int, parent_pid: int) -> None:
         """Be the role; never returns."""
         code = 1
         try:
             die_with_parent(parent_pid)
-            code = be_role(role, self._settings, self._config_dir, pipe)
+            code = be_role(child.role, self._settings, self._config_dir, pipe, child.number)
         finally:
             os._exit(code)
 
@@ -200,7 +207,7 @@ class Supervisor:
                 child.pid = 0
 
 
-def be_role(role: str, settings: Settings, config_dir: Path, pipe: int) -> int:
+def be_role(role: str, settings: Settings, config_dir: Path, pipe: int, number: int = 0) -> int:
     """Run one role in this process until it is told to stop; give the exit status.
 
     `pipe` takes one line of JSON: the facts of a role that is ready, or the error of one that cannot start.
@@ -226,7 +233,7 @@ def be_role(role: str, settings: Settings, config_dir: Path, pipe: int) -> int:
 
     try:
         # Each role's own imports happen here, after the fork: the receiver never holds what the worker needs.
-        importlib.import_module(f"dicom_node.roles.{role}").run(RoleContext(settings, config_dir, stop, ready))
+        importlib.import_module(f"dicom_node.roles.{role}").run(RoleContext(settings, config_dir, stop, ready, number))
     except NodeError as error:
         if not said:
             say(error=str(error))  # the command prints it

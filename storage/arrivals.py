@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import BindParameter, Column, Connection, Integer, Row, bindparam, insert, select, update
+from sqlalchemy import BindParameter, Column, Connection, Integer, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import Executable
 
@@ -100,8 +100,11 @@ def point_to(connection: Connection, arrival: Arrival, missing: str) -> bool:
 
 def _known(connection: Connection, arrivals: Sequence[Arrival]) -> dict[str, _Known]:
     uids = sorted({arrival.sop_instance_uid for arrival in arrivals})
-    rows = _select_known(len(uids)).run(connection, {f"uid_{n}": uid for n, uid in enumerate(uids)})
-    return {row[0]: _Known(row.sha256, row.transfer_syntax_uid, row.path, InstanceRole(row.role)) for row in rows}
+    rows = _select_known(len(uids)).rows(connection, {f"uid_{n}": uid for n, uid in enumerate(uids)})
+    return {
+        row.sop_instance_uid: _Known(row.sha256, row.transfer_syntax_uid, row.path, InstanceRole(row.role))
+        for row in rows
+    }
 
 
 @lru_cache(maxsize=64)
@@ -174,17 +177,19 @@ def _add(connection: Connection, new: Sequence[tuple[Arrival, InstanceRole]]) ->
 
 def _add_to_study(connection: Connection, uid: str, new: Sequence[tuple[Arrival, InstanceRole]]) -> None:
     inputs = [arrival for arrival, role in new if role is InstanceRole.INPUT]
-    row = _SELECT_STUDY.run(connection, {"uid": uid}).one_or_none()
-    if row is None:
+    found = _SELECT_STUDY.rows(connection, {"uid": uid})
+    if found:
+        (row,) = found
+    else:
         row = _begin_study(connection, uid, new[0][0], inputs[0] if inputs else None)
     new_series = _add_series(connection, uid, new)
-    _INSERT_INSTANCE.run_many(connection, [_instance_values(arrival, role) for arrival, role in new])
-    _INSERT_PENDING.run_many(connection, [{"sop_instance_uid": arrival.sop_instance_uid} for arrival, _ in new])
+    _INSERT_INSTANCE.change_many(connection, [_instance_values(arrival, role) for arrival, role in new])
+    _INSERT_PENDING.change_many(connection, [{"sop_instance_uid": arrival.sop_instance_uid} for arrival, _ in new])
     _update_study(connection, row, new, inputs, new_series=new_series)
     _note_contributions(connection, inputs)
 
 
-def _begin_study(connection: Connection, uid: str, first: Arrival, first_input: Arrival | None) -> Row[Any]:
+def _begin_study(connection: Connection, uid: str, first: Arrival, first_input: Arrival | None) -> Any:
     state = StudyState.GATHERING if first_input else StudyState.DOCUMENTS
     reason = "first image arrived" if first_input else "nothing to analyse arrived yet"
     at = first.received_at
@@ -199,7 +204,8 @@ def _begin_study(connection: Connection, uid: str, first: Arrival, first_input: 
     }
     connection.execute(insert(studies).values(values))
     ledger.begin(connection, uid, state, reason=reason, at=at)
-    return _SELECT_STUDY.run(connection, {"uid": uid}).one()
+    (row,) = _SELECT_STUDY.rows(connection, {"uid": uid})
+    return row
 
 
 def _study_values(arrival: Arrival) -> dict[str, Any]:
@@ -223,7 +229,7 @@ def _study_values(arrival: Arrival) -> dict[str, Any]:
 
 def _update_study(
     connection: Connection,
-    row: Row[Any],
+    row: Any,
     new: Sequence[tuple[Arrival, InstanceRole]],
     inputs: Sequence[Arrival],
     *,
@@ -242,10 +248,10 @@ def _update_study(
     if inputs:
         values["last_instance_at"] = stamp(max(arrival.received_at for arrival in inputs))
         _begin_again(connection, row, inputs)
-    _UPDATE_STUDY.run(connection, values)
+    _UPDATE_STUDY.change(connection, values)
 
 
-def _begin_again(connection: Connection, row: Row[Any], inputs: Sequence[Arrival]) -> None:
+def _begin_again(connection: Connection, row: Any, inputs: Sequence[Arrival]) -> None:
     """Have a study gather that did not, and be described by an input that was described by a document."""
     values: dict[str, Any] = {}
     if row.number_of_inputs == 0 and row.number_of_instances:
@@ -273,8 +279,7 @@ def _add_series(connection: Connection, uid: str, new: Sequence[tuple[Arrival, I
         group = list(pairs)
         inputs = sum(role is InstanceRole.INPUT for _, role in group)
         more = {"study": uid, "series": series_uid, "instances": len(group), "inputs": inputs}
-        raised = _RAISE_SERIES.run(connection, more)
-        if raised.rowcount:
+        if _RAISE_SERIES.change(connection, more):
             continue
         first = group[0][0]
         connection.execute(
@@ -343,7 +348,7 @@ def _note_contributions(connection: Connection, inputs: Sequence[Arrival]) -> No
             "last_instance_at": stamp(arrival.received_at),
         }
     for values in noted.values():
-        _UPSERT_CONTRIBUTION.run(connection, values)
+        _UPSERT_CONTRIBUTION.change(connection, values)
 
 
 def _open_values(columns: Iterable[Column[Any]]) -> dict[str, BindParameter[Any]]:

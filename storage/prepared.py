@@ -1,15 +1,18 @@
 """Statements that are compiled once for each kind of database, for the paths where microseconds count.
 
-SQLAlchemy builds a statement anew at each call, which costs more than the database takes for it.
+SQLAlchemy builds a statement, its context and its result anew at each call, which costs more than the database
+takes for it. These go to the driver's own cursor, within the transaction of the connection that they are given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, CursorResult
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import Executable
 
 
@@ -27,15 +30,43 @@ class Prepared:
         self._build = build
         self._compiled: dict[str, _Compiled] = {}
 
-    def run(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
-        """Run it once. Times are to be given by `stamp`; what comes back is as the driver gives it."""
-        compiled = self._for(connection)
-        return connection.exec_driver_sql(compiled.text, _bound(compiled, values))
+    def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[Any]:
+        """Run a query; give its rows, their values by name and as the driver gives them."""
+        cursor = self._execute(connection, values)
+        try:
+            names = [column[0] for column in cursor.description]
+            return [SimpleNamespace(**dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
+        finally:
+            cursor.close()
 
-    def run_many(self, connection: Connection, values: Sequence[Mapping[str, Any]]) -> None:
+    def change(self, connection: Connection, values: Mapping[str, Any]) -> int:
+        """Change rows; give how many. Times are to be given by `stamp`."""
+        cursor = self._execute(connection, values)
+        count = int(cursor.rowcount)
+        cursor.close()
+        return count
+
+    def change_many(self, connection: Connection, values: Sequence[Mapping[str, Any]]) -> None:
         """Run it once for each set of values, in one call of the driver."""
+        self._execute(connection, values).close()
+
+    def _execute(self, connection: Connection, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Any:
         compiled = self._for(connection)
-        connection.exec_driver_sql(compiled.text, [_bound(compiled, each) for each in values])
+        cursor = connection.connection.cursor()
+        try:
+            if isinstance(values, Mapping):
+                cursor.execute(compiled.text, _bound(compiled, values))
+            else:
+                cursor.executemany(compiled.text, [_bound(compiled, each) for each in values])
+        except Exception as error:
+            cursor.close()
+            dialect: Any = connection.dialect
+            family = dialect.loaded_dbapi.Error
+            if not isinstance(error, family):
+                raise
+            # Without the values: they are a patient's.
+            raise DBAPIError.instance(compiled.text, None, error, family, dialect=dialect) from error
+        return cursor
 
     def _for(self, connection: Connection) -> _Compiled:
         name = connection.dialect.name

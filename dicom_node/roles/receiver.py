@@ -44,6 +44,7 @@ def run(context: RoleContext) -> None:
         intake=intake,
         associations=Associations(storage.database),
         services=services,
+        number=context.number,
     )
     receiver.start()
     try:

@@ -60,12 +60,13 @@ class Receiver:
         intake: Intake,
         associations: Associations,
         services: Sequence[ScpService] = (),
+        number: int = 0,
         names: HostNames | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._settings = settings
         self._peers = peers
-        receiver = f"{socket.gethostname()[:20]}-{settings.port}"
+        receiver = f"{socket.gethostname()[:20]}-{settings.port}" + (f"-{number}" if number else "")
         self._register = Register(associations, receiver=receiver, clock=clock)
         self._stopping = threading.Event()
         own_titles = (settings.ae_title, *settings.also_answers_to)
@@ -129,7 +130,13 @@ class Receiver:
             self._settings.host,
             port,
             evt_handlers=self._handlers(),
-            reception=Reception(self._bounds(), self._maximum_connections, meet=self._front.meet, secure=secure),
+            reception=Reception(
+                self._bounds(),
+                self._maximum_connections,
+                meet=self._front.meet,
+                secure=secure,
+                share_port=self._settings.processes > 1,
+            ),
         )
 
     def _bounds(self) -> Bounds:

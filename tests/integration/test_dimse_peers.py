@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from pydicom import Dataset
 from pynetdicom import evt
 
+from configs.settings import DimseSettings
 from dicom_node.scp import contexts
+from dicom_node.scp.receiver import Receiver
 from dicom_node.scp.services import ScpParts
 from tests.builders.ct import encode, make_ct_series
 from tests.builders.dimse import (
@@ -18,6 +21,8 @@ from tests.builders.dimse import (
     EXPLICIT,
     IMPLICIT,
     VERIFICATION,
+    RememberingDoor,
+    RememberingRows,
     a_peer,
     associate_rq,
     associated,
@@ -26,6 +31,7 @@ from tests.builders.dimse import (
     raw_connection,
     read_pdu,
 )
+from tests.builders.node import free_ports
 
 DCMTK = Path("/usr/bin")  # not the programs of the same names that pynetdicom installs
 MODALITY_WORKLIST_FIND = "1.2.840.10008.5.1.4.31"
@@ -159,3 +165,32 @@ def test_a_hundred_associations_are_served_at_once() -> None:
             thread.join()
         assert not failures
         await_that(lambda: len(here.rows.ends) == 100)
+
+
+def test_several_receivers_share_a_port_and_each_ends_only_its_own_associations() -> None:
+    (port,) = free_ports(1)
+    rows = (RememberingRows(), RememberingRows())
+    doors = (RememberingDoor(), RememberingDoor())
+    receivers = [
+        Receiver(
+            DimseSettings(port=port, processes=2),
+            peers={"loopback": a_peer()},
+            intake=cast(Any, doors[number]),
+            associations=cast(Any, rows[number]),
+            number=number,
+        )
+        for number in range(2)
+    ]
+    try:
+        for receiver in receivers:
+            receiver.start()
+        for slice_ in make_ct_series(40):
+            encode(slice_)
+            with associated(port, [(CT_IMAGE_STORAGE, [EXPLICIT])]) as association:
+                assert association.send_c_store(slice_).Status == 0x0000
+        assert sum(len(door.kept) for door in doors) == 40
+        assert all(door.kept for door in doors)
+    finally:
+        for receiver in receivers:
+            receiver.stop()
+    assert rows[0].lost_receivers != rows[1].lost_receivers
