@@ -39,7 +39,7 @@ class Sent:
 def data_set(kind: str, *, run: int, association: int, number: int) -> tuple[str, bytes, bytes]:
     """Give the SOP Instance UID of a synthetic instance, its header, and its noisy pixels (shared by all)."""
     sop_class, modality, rows, columns = KINDS[kind]
-    study = f"2.25.{run:012d}{association:03d}"
+    study = f"2.25.1{run:012d}{association:03d}"  # a component never begins with 0
     series, instance = f"{study}.1", f"{study}.1.{number}"
     values = [
         (0x00080008, b"CS", b"ORIGINAL\\PRIMARY\\AXIAL "),
