@@ -38,7 +38,7 @@ def referenced_images(seg: Dataset) -> list[str]:
 def draw(seg: Dataset, volume: Volume, plane: Plane) -> bytes:
     """Draw a segmentation on the volume that it was made from, matched by SOP Instance UID."""
     uids = [source.sop_instance_uid for source in volume.sources]
-    segments = [(each.label, each.stacked(uids), each.colour) for each in segments_of(seg)]
+    segments = [(each.label, each.stacked(uids, volume.frame_numbers), each.colour) for each in segments_of(seg)]
     engine = str(seg.SegmentSequence[0].get("SegmentAlgorithmName", ""))
     return overlay_png(volume, segments, plane, engine=engine)
 

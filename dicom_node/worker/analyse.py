@@ -103,8 +103,6 @@ def _read(engine: Engine, selection: Selection, node: WorkerParts) -> bytes:
         return encode_findings(refusal(name, _sentence(selection.declined)), looked_at)
     try:
         volume = read_volume(sources_of(node.blobs, selection.inputs), node.decoder)
-        if any(number is not None for number in volume.frame_numbers):
-            raise UnsuitableStudy("results on multi-frame images are not written yet.")
         findings = engine.analyse(volume)
     except UnsuitableStudy as error:
         considered = [instance.sop_instance_uid for instance in selection.inputs]

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from dicom_node.worker.parts import WorkerParts
 from dicom_node.worker.revisions import RunFacts, revision_reason
 from dicom_node.worker.sources import headers_of
-from inference.findings_codec import decode_findings
+from inference.findings_codec import decode_findings, frame_numbers_of
 from inference.results.build import build_results, encode
+from inference.results.evidence import Evidence
 from inference.results.forms import CANONICAL, Form
 from inference.results.result import Result
 from inference.results.run import Predecessor, Run
@@ -75,7 +76,9 @@ def build_from(record: FindingsRecord, node: WorkerParts, form: Form = CANONICAL
     findings, used = decode_findings(record.content)
     inputs = {one.sop_instance_uid: one for one in node.index.inputs_of(record.study_instance_uid)}
     # One that was set apart since then is no input any more, and still what these findings were made from.
-    evidence = headers_of(node.blobs, [inputs.get(uid) or node.index.instance(uid) for uid in used])
+    instances = {uid: inputs.get(uid) or node.index.instance(uid) for uid in used}
+    headers = dict(zip(instances, headers_of(node.blobs, list(instances.values())), strict=True))
+    evidence = Evidence.of_frames([headers[uid] for uid in used], frame_numbers_of(record.content))
     return build_results(findings, evidence, run_of(record, node), node.identity, form)
 
 

@@ -21,6 +21,7 @@ from pydicom import Dataset
 
 from inference.findings import Code, Findings, Measurement, MeasurementGroup, Observed
 from inference.results import codes, words
+from inference.results.evidence import Evidence
 from inference.results.forms import BASIC_TEXT_SR, Form
 from inference.results.key_images import key_images
 from inference.results.places import said_in_words
@@ -40,9 +41,7 @@ _CONTAINS = RelationshipTypeValues.CONTAINS
 _MODIFIER = RelationshipTypeValues.HAS_CONCEPT_MOD
 
 
-def make_basic_text(
-    findings: Findings, evidence: Sequence[Dataset], run: Run, node: NodeIdentity, form: Form
-) -> Dataset:
+def make_basic_text(findings: Findings, evidence: Evidence, run: Run, node: NodeIdentity, form: Form) -> Dataset:
     """Make the report of one run as text.
 
     Parameters
@@ -55,7 +54,7 @@ def make_basic_text(
     Dataset
         Without the source's identity, times and character set, which `build` puts in.
     """
-    shown = [evidence[image.index] for image in key_images(findings, evidence)]
+    shown = [(evidence[image.index], evidence.frame_numbers[image.index]) for image in key_images(findings, evidence)]
     root = ContainerContentItem(
         codes.concept(codes.DIAGNOSTIC_IMAGING_REPORT), is_content_continuous=False, template_id="2000"
     )
@@ -71,7 +70,7 @@ def make_basic_text(
     document.SeriesDescription = words.description(run.engine, "text", refused=findings.refusal is not None)
     document.InstanceNumber = run.revision
     completion(document, refused=findings.refusal is not None)
-    document.CurrentRequestedProcedureEvidenceSequence = evidence_items(shown)
+    document.CurrentRequestedProcedureEvidenceSequence = evidence_items(header for header, _ in shown)
     previous_documents(document, run)
     return document
 
@@ -85,7 +84,7 @@ def said_lines(findings: Findings) -> Iterator[str]:
 
 
 def _content(
-    findings: Findings, evidence: Sequence[Dataset], shown: Sequence[Dataset], run: Run, node: NodeIdentity
+    findings: Findings, evidence: Evidence, shown: Sequence[tuple[Dataset, int | None]], run: Run, node: NodeIdentity
 ) -> Iterator[ContentItem]:
     yield language_item()
     for code in codes_of_procedure(evidence[0]):
@@ -98,7 +97,7 @@ def _content(
     if findings.narrative:
         yield _section(codes.IMPRESSIONS, codes.IMPRESSION, findings.narrative)
     images = ContainerContentItem(codes.concept(codes.KEY_IMAGES), relationship_type=_CONTAINS)
-    images.ContentSequence = ContentSequence([_image(header) for header in shown])
+    images.ContentSequence = ContentSequence([_image(header, number) for header, number in shown])
     yield images
 
 
@@ -110,9 +109,13 @@ def _section(title: Code, name: Code, lines: Sequence[str]) -> ContainerContentI
     return section
 
 
-def _image(header: Dataset) -> ImageContentItem:
+def _image(header: Dataset, frame_number: int | None) -> ImageContentItem:
     return ImageContentItem(
-        codes.concept(codes.SOURCE), header.SOPClassUID, header.SOPInstanceUID, relationship_type=_CONTAINS
+        codes.concept(codes.SOURCE),
+        header.SOPClassUID,
+        header.SOPInstanceUID,
+        referenced_frame_numbers=None if frame_number is None else [frame_number],
+        relationship_type=_CONTAINS,
     )
 
 

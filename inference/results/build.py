@@ -20,6 +20,7 @@ from inference.results.capture import make_capture, make_summary
 from inference.results.charset import quietly
 from inference.results.document import make_document
 from inference.results.elements import items_of, text_of
+from inference.results.evidence import Evidence
 from inference.results.forms import CANONICAL, Form
 from inference.results.identity import COPIED, COPIED_TO_IMAGES, SourceIdentity
 from inference.results.key_objects import Rejection, make_key_objects
@@ -71,19 +72,20 @@ def build_results(
     """
     if not evidence:
         raise UnusableAnswer("there is no image that the results could refer to")
+    used = Evidence.of(evidence)
     with quietly():  # of odd values in the source, which are not ours to correct
         try:
-            results = _made(_Task(findings, evidence, run, node, form, pictures))
+            results = _made(_Task(findings, used, run, node, form, pictures))
         except ValueError as error:  # what highdicom says of values that no object can hold
             raise UnusableAnswer("the findings hold a value that cannot be encoded") from error
-        gate.check(results, evidence)
+        gate.check(results, used)
     return results
 
 
 @dataclass(frozen=True)
 class _Task:
     findings: Findings
-    evidence: Sequence[Dataset]
+    evidence: Evidence
     run: Run
     node: NodeIdentity
     form: Form
@@ -172,14 +174,15 @@ def encode(result: Result) -> bytes:
     return result.part10
 
 
-def _check_masks(findings: Findings, seg: Dataset, evidence: Sequence[Dataset]) -> None:
+def _check_masks(findings: Findings, seg: Dataset, evidence: Evidence) -> None:
     """Read the outlines back from the encoded object and compare them bit for bit, in place."""
-    index = {str(header.SOPInstanceUID): position for position, header in enumerate(evidence)}
+    names = [(str(header.SOPInstanceUID), n or 1) for header, n in zip(evidence, evidence.frame_numbers, strict=True)]
+    index = {name: position for position, name in enumerate(names)}
     read = {segment.label: segment for segment in segments_of(seg)}
     for segment in findings.segments:
         drawn = {int(position) for position in np.flatnonzero(segment.mask.any(axis=(1, 2)))}
         frames = read[segment.label].frames if segment.label in read else ()
-        places = [index.get(frame.source_sop_instance_uid, -1) for frame in frames]
+        places = [index.get((frame.source_sop_instance_uid, frame.source_frame_number), -1) for frame in frames]
         pairs = zip(places, frames, strict=True)
         if sorted(places) != sorted(drawn) or not all(np.array_equal(segment.mask[p], f.mask) for p, f in pairs):
             raise UnusableAnswer(f"the outline of {segment.label!r} was not encoded as it is")

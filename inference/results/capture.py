@@ -16,6 +16,7 @@ from inference.findings import Findings, ImageLocation
 from inference.results import codes, words
 from inference.results.drawing import Mark, Outline, annotated
 from inference.results.elements import numbers
+from inference.results.evidence import Evidence
 from inference.results.forms import MULTI_FRAME_TRUE_COLOR_CAPTURE, SECONDARY_CAPTURE, Form
 from inference.results.key_images import KeyImage, key_images
 from inference.results.orientation_letters import edge_letters
@@ -35,12 +36,11 @@ class Drawn:
 
     image: KeyImage
     header: Dataset
+    frame_number: int | None
     picture: Picture
 
 
-def make_capture(
-    findings: Findings, evidence: Sequence[Dataset], run: Run, pictures: Pictures, form: Form
-) -> Dataset | None:
+def make_capture(findings: Findings, evidence: Evidence, run: Run, pictures: Pictures, form: Form) -> Dataset | None:
     """Make pictures of what is outlined or marked; None where nothing is.
 
     Parameters
@@ -55,7 +55,7 @@ def make_capture(
     said = f"{len(drawn)} of {max(outlined, len(drawn))} images with outlines, evenly sampled, at most {MOST_FRAMES}."
     capture = _capture([each.picture for each in drawn], "capture", run, form)
     capture.DerivationDescription = f"Outlines of {run.engine.name} {run.engine.version} drawn on the images. {said}"
-    capture.SourceImageSequence = [source_item(each.header) for each in drawn]
+    capture.SourceImageSequence = [source_item(each.header, each.frame_number) for each in drawn]
     letters = {edge_letters(each.header) for each in drawn}
     sides = letters.pop()
     if sides is not None and not letters:
@@ -63,31 +63,36 @@ def make_capture(
     return capture
 
 
-def make_summary(
-    findings: Findings, evidence: Sequence[Dataset], run: Run, pictures: Pictures | None, form: Form
-) -> Dataset:
+def make_summary(findings: Findings, evidence: Evidence, run: Run, pictures: Pictures | None, form: Form) -> Dataset:
     """Make one page that says and shows what was found."""
     drawn = drawn_key_images(findings, evidence, run, pictures, 2) if pictures is not None else ()
     page = summary_page(findings, evidence[0], run, [each.picture for each in drawn])
     capture = _capture([page], "summary", run, form)
     capture.DerivationDescription = f"Summary of {run.engine.name} {run.engine.version}."
-    capture.SourceImageSequence = [source_item(each.header) for each in drawn] or [source_item(evidence[0])]
+    capture.SourceImageSequence = [source_item(each.header, each.frame_number) for each in drawn] or [
+        source_item(evidence[0])
+    ]
     if findings.refusal is not None:
         capture.SeriesDescription = words.REFUSED
     return capture
 
 
 def drawn_key_images(
-    findings: Findings, evidence: Sequence[Dataset], run: Run, pictures: Pictures, most: int
+    findings: Findings, evidence: Evidence, run: Run, pictures: Pictures, most: int
 ) -> tuple[Drawn, ...]:
     """Draw the key images with their outlines and marks."""
     return tuple(
-        Drawn(image, evidence[image.index], _picture(image, findings, evidence, run, pictures))
+        Drawn(
+            image,
+            evidence[image.index],
+            evidence.frame_numbers[image.index],
+            _picture(image, findings, evidence, run, pictures),
+        )
         for image in key_images(findings, evidence, most)
     )
 
 
-def _picture(image: KeyImage, findings: Findings, evidence: Sequence[Dataset], run: Run, pictures: Pictures) -> Picture:
+def _picture(image: KeyImage, findings: Findings, evidence: Evidence, run: Run, pictures: Pictures) -> Picture:
     header = evidence[image.index]
     outlines = [
         Outline(segment.label, segment.mask[image.index], segment.colour)
@@ -170,8 +175,10 @@ def _capture(frames: Sequence[Picture], kind: Kind, run: Run, form: Form) -> Dat
     return made
 
 
-def source_item(header: Dataset) -> Dataset:
+def source_item(header: Dataset, frame_number: int | None = None) -> Dataset:
     """Item that names a source image with what it was used for."""
     item = instance_reference(header)
+    if frame_number is not None:
+        item.ReferencedFrameNumber = frame_number
     item.PurposeOfReferenceCodeSequence = [codes.concept(codes.SOURCE_IMAGE)]
     return item

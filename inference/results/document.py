@@ -28,6 +28,7 @@ from reportlab.platypus import Flowable, Image, Paragraph, SimpleDocTemplate, Sp
 from inference.findings import Findings
 from inference.results import codes, words
 from inference.results.capture import drawn_key_images, source_item
+from inference.results.evidence import Evidence
 from inference.results.forms import ENCAPSULATED_PDF, Form
 from inference.results.pictures import Picture, Pictures
 from inference.results.report_content import PageContent, page_content
@@ -39,9 +40,7 @@ _WIDTH = A4[0] - 36 * mm
 _GREY, _RED, _LINE = HexColor("#5a5a5a"), HexColor("#aa1e14"), HexColor("#c8c8c8")
 
 
-def make_document(
-    findings: Findings, evidence: Sequence[Dataset], run: Run, pictures: Pictures | None, form: Form
-) -> Dataset:
+def make_document(findings: Findings, evidence: Evidence, run: Run, pictures: Pictures | None, form: Form) -> Dataset:
     """Make the report of one run as a document, without the source's identity, times and character set."""
     drawn = drawn_key_images(findings, evidence, run, pictures, _KEY_IMAGES) if pictures is not None else ()
     made = Dataset()
@@ -57,8 +56,8 @@ def make_document(
     made.BurnedInAnnotation = "YES"
     made.DocumentTitle = made.SeriesDescription
     made.ConceptNameCodeSequence = [codes.concept(codes.DIAGNOSTIC_IMAGING_REPORT)]
-    sources = [each.header for each in drawn] or [evidence[0]]
-    made.SourceInstanceSequence = [source_item(header) for header in sources]
+    sources = {str(header.SOPInstanceUID): header for header in [each.header for each in drawn] or [evidence[0]]}
+    made.SourceInstanceSequence = [source_item(header) for header in sources.values()]
     made.MIMETypeOfEncapsulatedDocument = "application/pdf"
     pdf = _pdf(page_content(findings, evidence[0], run), [each.picture for each in drawn])
     made.EncapsulatedDocument = pdf + bytes(len(pdf) % 2)

@@ -11,6 +11,7 @@ from pydicom.uid import UID
 
 from inference.results import codes
 from inference.results.elements import first_of, items_of, numbers, text_of
+from inference.results.evidence import Evidence
 from inference.results.forms import SEGMENTATIONS
 from inference.results.frames import FrameFacts, SourceFrame, frame_facts
 
@@ -137,18 +138,21 @@ def _shared_geometry(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]
 
 def _frames(seg: Dataset, facts: Sequence[FrameFacts], evidence: Sequence[Dataset]) -> Iterator[str]:
     """Each frame lies where the one image lies that it was drawn on (Weasis fails on an empty derivation)."""
-    headers = {str(header.SOPInstanceUID): header for header in evidence}
-    positions = {uid: numbers(header, "ImagePositionPatient", 3) for uid, header in headers.items()}
+    used = Evidence.of(evidence)
+    headers = {
+        (str(header.SOPInstanceUID), number): header for header, number in zip(used, used.frame_numbers, strict=True)
+    }
     numbered = {item.get("SegmentNumber") for item in items_of(seg, "SegmentSequence")}
     shared = first_of(first_of(seg, "SharedFunctionalGroupsSequence"), "SegmentIdentificationSequence")
     drawn = set()
     for index, frame in enumerate(facts, 1):
         drawn.add(shared.get("ReferencedSegmentNumber") if frame.segment_number is None else frame.segment_number)
         sources = _sources(frame)
-        uid = sources[0].sop_instance_uid if len(sources) == 1 else ""
-        if uid not in headers or sources[0].sop_class_uid != headers[uid].SOPClassUID:
+        source = sources[0] if len(sources) == 1 else None
+        header = headers.get((source.sop_instance_uid, source.frame_number)) if source is not None else None
+        if source is None or header is None or source.sop_class_uid != header.SOPClassUID:
             yield f"frame {index} does not name the one source image that it was drawn on"
-        elif not _near(frame.position, positions[uid], POSITION_TOLERANCE_MM):
+        elif not _near(frame.position, numbers(header, "ImagePositionPatient", 3), POSITION_TOLERANCE_MM):
             yield f"frame {index} lies elsewhere than its source image"
     if not _is_label_map(seg) and drawn != numbered:
         yield "frames and segments do not belong together"

@@ -50,8 +50,13 @@ class ReadSegment:
     """sRGB 0-255; yellow where the object recommends none."""
     frames: tuple[SegmentFrame, ...]
 
-    def stacked(self, sop_instance_uids: Sequence[str]) -> Mask:
+    def stacked(self, sop_instance_uids: Sequence[str], frame_numbers: Sequence[int | None] = ()) -> Mask:
         """Give the mask as one array in the order of these source images; planes without a frame are empty.
+
+        Parameters
+        ----------
+        frame_numbers
+            Frame of each in its image, from 1; empty or None: images of one frame.
 
         Raises
         ------
@@ -60,12 +65,15 @@ class ReadSegment:
         """
         if not self.frames:
             raise UnusableAnswer(f"segment {self.number} has no frame")
-        index = {uid: position for position, uid in enumerate(sop_instance_uids)}
+        numbered = frame_numbers or [None] * len(sop_instance_uids)
+        named = [(uid, number or 1) for uid, number in zip(sop_instance_uids, numbered, strict=True)]
+        index = {name: position for position, name in enumerate(named)}
         mask = np.zeros((len(sop_instance_uids), *self.frames[0].mask.shape), dtype=np.bool_)
         for frame in self.frames:
-            if frame.source_sop_instance_uid not in index:
+            name = (frame.source_sop_instance_uid, frame.source_frame_number)
+            if name not in index:
                 raise UnusableAnswer("a frame of the segmentation names no image of this series")
-            mask[index[frame.source_sop_instance_uid]] |= frame.mask
+            mask[index[name]] |= frame.mask
         return mask
 
 

@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from inference.errors import UnusableAnswer
 from inference.findings import Segment
 from inference.results import codes, words
 from inference.results.elements import numbers, text_of
+from inference.results.evidence import Evidence
 from inference.results.forms import CANONICAL, Form
 from inference.results.references import instance_reference, referenced_series, stand_in
 from inference.results.run import NodeIdentity, Run, result_uid, series_number, series_uid, tracking_uid
@@ -29,7 +30,7 @@ _KINDS = {"binary": SegmentationTypeValues.BINARY, "labelmap": SegmentationTypeV
 
 
 def make_seg(
-    segments: Sequence[Segment], evidence: Sequence[Dataset], run: Run, node: NodeIdentity, form: Form = CANONICAL
+    segments: Sequence[Segment], evidence: Evidence, run: Run, node: NodeIdentity, form: Form = CANONICAL
 ) -> Dataset | None:
     """Make the segmentation of one run; None where nothing is outlined.
 
@@ -123,9 +124,7 @@ def _check_shapes(drawn: Sequence[Segment], shape: tuple[int, int, int]) -> None
             raise UnusableAnswer(f"mask of {segment.label!r} is {segment.mask.shape}, the series is {shape}")
 
 
-def _without_frames(
-    drawn: Sequence[Segment], evidence: Sequence[Dataset], run: Run, node: NodeIdentity, form: Form
-) -> Dataset:
+def _without_frames(drawn: Sequence[Segment], evidence: Evidence, run: Run, node: NodeIdentity, form: Form) -> Dataset:
     """Make all of the object but its frames, from one slice that has a voxel of each segment."""
     first = evidence[0]
     made = hd.seg.Segmentation(
@@ -151,9 +150,9 @@ def _without_frames(
     seg = Dataset(made)
     # highdicom references the images that it was given and draws the dimension organization by chance.
     seg.ContentCreatorName = f"{run.engine.name}^"  # a name of one component, and no retired form
-    seg.ReferencedSeriesSequence = [referenced_series(evidence)]
+    seg.ReferencedSeriesSequence = [referenced_series(evidence.instances)]
     if "SourceImageSequence" in seg:
-        seg.SourceImageSequence = [instance_reference(header) for header in evidence]
+        seg.SourceImageSequence = [instance_reference(header) for header in evidence.instances]
     dimensions = result_uid(run.run_key, str(form), "seg/dimensions")
     seg.DimensionOrganizationSequence[0].DimensionOrganizationUID = dimensions
     for item in seg.DimensionIndexSequence:
@@ -194,11 +193,11 @@ def _describe(number: int, segment: Segment, run: Run) -> SegmentDescription:
     return described
 
 
-def _shape(evidence: Sequence[Dataset]) -> tuple[int, int, int]:
+def _shape(evidence: Evidence) -> tuple[int, int, int]:
     return len(evidence), int(evidence[0].Rows), int(evidence[0].Columns)
 
 
-def _source(evidence: Sequence[Dataset]) -> Dataset:
+def _source(evidence: Evidence) -> Dataset:
     """Stand-in of the first source image with the geometry of the series.
 
     Orientation and spacing are those of the first image for all: headers of one series differ in their
@@ -209,6 +208,9 @@ def _source(evidence: Sequence[Dataset]) -> Dataset:
     thickness = numbers(first, "SliceThickness", 1)
     distance = slice_spacing(evidence)
     source = stand_in(first)
+    if evidence.frame_numbers[0] is not None:
+        # highdicom would look for functional groups; the class is named in the frames, which are put in later.
+        source.SOPClassUID = CTImageStorage
     source.Rows, source.Columns = first.Rows, first.Columns
     source.FrameOfReferenceUID = text_of(first, "FrameOfReferenceUID")
     source.PositionReferenceIndicator = ""
@@ -224,7 +226,7 @@ def _source(evidence: Sequence[Dataset]) -> Dataset:
     return source
 
 
-def slice_spacing(evidence: Sequence[Dataset]) -> float | None:
+def slice_spacing(evidence: Evidence) -> float | None:
     """Mean distance of neighbouring slices along the normal, mm; None for a single slice."""
     if len(evidence) < 2:
         return None

@@ -12,6 +12,7 @@ from pydicom.valuerep import DSdecimal, DSfloat, format_number_as_ds
 
 from inference.errors import UnusableAnswer
 from inference.results.elements import numbers, text_of
+from inference.results.evidence import Evidence
 
 _GEOMETRY = (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
 
@@ -29,8 +30,8 @@ class SourcePlane:
     """Frame of a multi-frame image, from 1; None: the image has one frame."""
 
 
-def planes_of(evidence: Sequence[Dataset]) -> tuple[SourcePlane, ...]:
-    """Give the planes of a series of single-frame images, in their order.
+def planes_of(evidence: Evidence) -> tuple[SourcePlane, ...]:
+    """Give the planes of a series, in their order.
 
     Raises
     ------
@@ -38,7 +39,7 @@ def planes_of(evidence: Sequence[Dataset]) -> tuple[SourcePlane, ...]:
         An image has no position in a frame of reference, so that nothing can be outlined on it.
     """
     planes = []
-    for header in evidence:
+    for header, number in zip(evidence, evidence.frame_numbers, strict=True):
         found = [numbers(header, keyword, count) for keyword, count in _GEOMETRY]
         if any(value is None for value in found) or not text_of(header, "FrameOfReferenceUID"):
             raise UnusableAnswer(
@@ -46,7 +47,7 @@ def planes_of(evidence: Sequence[Dataset]) -> tuple[SourcePlane, ...]:
                 sop_instance_uid=str(header.SOPInstanceUID),
             )
         x, y, z = numbers(header, "ImagePositionPatient", 3) or (0.0, 0.0, 0.0)
-        planes.append(SourcePlane(header, (x, y, z), _written(header.ImagePositionPatient)))
+        planes.append(SourcePlane(header, (x, y, z), _written(header.ImagePositionPatient), number))
     return tuple(planes)
 
 

@@ -5,7 +5,6 @@ The tree is that of results-objects section 4. Its groups are made in `sr_groups
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import cast
 
 from highdicom.sr import (
@@ -22,6 +21,7 @@ from pydicom import Dataset
 from inference.findings import Findings
 from inference.results import codes, words
 from inference.results.elements import code_of, items_of, text_of
+from inference.results.evidence import Evidence
 from inference.results.forms import CANONICAL, MEASUREMENT_REPORTS, Form
 from inference.results.references import evidence_items, image_library
 from inference.results.run import (
@@ -38,7 +38,7 @@ from inference.results.sr_groups import measurement_groups
 
 def make_sr(
     findings: Findings,
-    evidence: Sequence[Dataset],
+    evidence: Evidence,
     run: Run,
     node: NodeIdentity,
     seg: Dataset | None,
@@ -67,9 +67,9 @@ def make_sr(
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(codes.concept(codes.ENGLISH)),
     )
     content = report[0].ContentSequence
-    report[0].ContentSequence = [*content[:-1], image_library(evidence), content[-1]]
+    report[0].ContentSequence = [*content[:-1], image_library(evidence.instances), content[-1]]
     separate(report[0])
-    references = [*evidence, seg] if seg is not None else evidence
+    references = [*evidence.instances, seg] if seg is not None else evidence.instances
     refused = findings.refusal is not None
     document = Dataset()
     document.update(report[0])

@@ -34,6 +34,7 @@ from inference.findings import Code, Findings, MeasurementGroup, NotComputed, Ob
 from inference.findings import Measurement as Figure
 from inference.results import codes, words
 from inference.results.elements import text_of
+from inference.results.evidence import Evidence
 from inference.results.forms import Form
 from inference.results.places import coordinates_below_number, region, said_in_words, viewer_tool
 from inference.results.run import Run, object_time, tracking_uid
@@ -53,7 +54,7 @@ UNCALIBRATED = "Uncalibrated model score."
 
 
 def measurement_groups(
-    findings: Findings, evidence: Sequence[Dataset], run: Run, seg: Dataset | None, form: Form
+    findings: Findings, evidence: Evidence, run: Run, seg: Dataset | None, form: Form
 ) -> list[Group]:
     """Make all groups of one report, in reading order.
 
@@ -74,7 +75,7 @@ def measurement_groups(
     return groups
 
 
-def _summary_group(findings: Findings, evidence: Sequence[Dataset], run: Run) -> MeasurementsAndQualitativeEvaluations:
+def _summary_group(findings: Findings, evidence: Evidence, run: Run) -> MeasurementsAndQualitativeEvaluations:
     """Study-level group (TID 1501) with what a reader must find first.
 
     A coded finding precedes the text: viewers take the first Finding of a group for a code.
@@ -131,9 +132,7 @@ def all_groups(findings: Findings) -> list[MeasurementGroup]:
     ]
 
 
-def _group(
-    group: MeasurementGroup, findings: Findings, evidence: Sequence[Dataset], run: Run, seg: Dataset | None
-) -> Group:
+def _group(group: MeasurementGroup, findings: Findings, evidence: Evidence, run: Run, seg: Dataset | None) -> Group:
     """One structure (TID 1411, with its segment) or several taken together (TID 1501)."""
     segment = next((s for s in findings.segments if (s.label,) == group.segments), None)
     number = _segment_number(seg, segment.label) if segment is not None else None
@@ -183,7 +182,7 @@ def _observed_group(one: Observed, run: Run) -> MeasurementsAndQualitativeEvalua
     )
 
 
-def _placed_group(group: MeasurementGroup, evidence: Sequence[Dataset], run: Run, form: Form) -> Group:
+def _placed_group(group: MeasurementGroup, evidence: Evidence, run: Run, form: Form) -> Group:
     """What has a place and no mask.
 
     Measured on an image: each number with its coordinates below it (TID 1501, 300), the form of which viewers

@@ -23,7 +23,7 @@ class ResultSet:
     """One built set with what it was built from."""
 
     results: tuple[Result, ...]
-    evidence: tuple[Dataset, ...]
+    evidence: Sequence[Dataset]
 
     @property
     def sr(self) -> Dataset:
@@ -53,7 +53,7 @@ def built(
     shown: Pictures | None = None,
 ) -> ResultSet:
     """Build a set of these findings."""
-    headers = tuple(evidence) if evidence is not None else ct_headers()
+    headers = evidence if evidence is not None else ct_headers()
     return ResultSet(build_results(findings, headers, run or make_run(headers), NODE, form, shown), headers)
 
 

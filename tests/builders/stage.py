@@ -474,11 +474,10 @@ class PaperVolume:
 
 
 def paper_volume(sources: Sequence[SourceInstance], decoder: object = None) -> PaperVolume:
-    """Stand in for `read_volume`: images numbered 99 do not fit, those numbered 98 have several frames."""
+    """Stand in for `read_volume`: images numbered 99 do not fit."""
     if any(source.sop_instance_uid.endswith(".99") for source in sources):
         raise UnsuitableStudy("1 of the images is doubled")
-    frames = tuple(1 if source.sop_instance_uid.endswith(".98") else None for source in sources)
-    return PaperVolume(tuple(sources), frames)
+    return PaperVolume(tuple(sources))
 
 
 def choose_longest(candidates: Sequence[CandidateSeries], needs: SeriesNeeds) -> CandidateSeries:
@@ -494,6 +493,11 @@ def encode_paper_findings(
 ) -> bytes:
     """Stand in for `encode_findings`."""
     return json.dumps([findings.summary, findings.refusal, list(sop_instance_uids)]).encode()
+
+
+def no_frame_numbers(_: bytes) -> tuple[()]:
+    """Stand in for `frame_numbers_of`: all images have one frame."""
+    return ()
 
 
 def decode_paper_findings(content: bytes) -> tuple[Findings, tuple[str, ...]]:

@@ -29,6 +29,7 @@ from tests.builders.findings import (
     second_run,
     write,
 )
+from tests.builders.multi_frame import frames_of_one_image
 from tests.builders.result_sets import ResultSet, built, lung_set, texts
 from tests.builders.shared_data import shared_data
 
@@ -59,6 +60,7 @@ SETS: dict[str, Callable[[], ResultSet]] = {
     "sagittal": turned,
     "one outline": lambda: built(lungs(segments=lungs().segments[:1])),
     "marks": lambda: built(marked()),
+    "enhanced": lambda: built(lungs(), evidence=frames_of_one_image(shuffled=True)),
 }
 #: The other forms of the same findings.
 FORMS = (

@@ -131,14 +131,12 @@ def test_only_series_that_the_rule_chose_are_read(stage: Stage) -> None:
     assert facts["series_instance_uids"] == ["1.1"]
 
 
-@pytest.mark.parametrize("refuser", ["series", "volume", "multi-frame", "engine"])
+@pytest.mark.parametrize("refuser", ["series", "volume", "engine"])
 def test_an_engine_that_declines_leaves_a_kept_report_that_goes_nowhere(stage: Stage, refuser: str) -> None:
     if refuser == "series":
         stage.index.instances = {"1.1.1": make_input(1)}
     if refuser == "volume":
         stage.keep(make_input(99))
-    if refuser == "multi-frame":
-        stage.keep(make_input(98))
     if refuser == "engine":
         stage.engine.answer = UnsuitableStudy("lungs not covered")
     analyse(JOB_ID, stage.worker)

@@ -16,6 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from inference.errors import UnusableAnswer
 from inference.findings import Findings
+from inference.results.evidence import Evidence
 from inference.results.forms import Form
 from inference.results.frames import frame_facts
 from inference.results.read import segments_of
@@ -39,7 +40,7 @@ TURNED = {"row_direction": (0, 1, 0), "column_direction": (0, 0, -1)}
 
 def of_highdicom(findings: Findings, evidence: tuple[Dataset, ...], kind: str) -> Dataset:
     """The segmentation as highdicom makes it from all source images and the whole label map."""
-    ours = make_seg(findings.segments, evidence, make_run(evidence), NODE, Form(kind, "none"))  # type: ignore[arg-type]
+    ours = make_seg(findings.segments, Evidence.of(evidence), make_run(evidence), NODE, Form(kind, "none"))  # type: ignore[arg-type]
     assert ours is not None
     labels = np.zeros(findings.segments[0].mask.shape, dtype=np.uint8)
     for number, segment in enumerate(findings.segments, 1):
@@ -106,7 +107,7 @@ def read_back(dataset: Dataset) -> Dataset:
 def test_data_set_is_that_of_highdicom_element_for_element(kind: str, count: int, geometry: dict[str, Any]) -> None:
     evidence = ct_headers(**geometry)
     findings = lungs(segments=lungs().segments[:count])
-    ours = make_seg(findings.segments, evidence, make_run(evidence), NODE, Form(kind, "none"))  # type: ignore[arg-type]
+    ours = make_seg(findings.segments, Evidence.of(evidence), make_run(evidence), NODE, Form(kind, "none"))  # type: ignore[arg-type]
     assert ours is not None
     theirs = of_highdicom(findings, evidence, kind)
     assert plain(ours) == plain(theirs)
