@@ -16,6 +16,8 @@ from dicomweb.errors import BadRequest
 
 #: Source: RFC 3986 3.2.2 (host), narrowed to what a URL of ours may hold.
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+#: What this machine calls itself.
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _PAIR = re.compile(r'([A-Za-z]+)=(?:"([^"]*)"|([^;,\s]*))')
 
 BaseUrl = Callable[[Request], str]
@@ -37,6 +39,8 @@ def base_url_of(settings: HttpSettings) -> BaseUrl:
             scheme, host = _forwarded(request, scheme, host)
         if not _HOST.fullmatch(host):
             raise BadRequest("The Host header names no host.")
+        if host.lower() in LOCAL_NAMES and (server := request.scope.get("server")) is not None and server[1] != 80:
+            host = f"{host}:{server[1]}"  # a common client leaves it out of Host, and would then go elsewhere
         return f"{scheme}://{host}"
 
     return base_url

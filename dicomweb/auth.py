@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 
 from configs.settings import AuthSettings, HttpSettings
+from dicomweb.addresses import LOCAL_NAMES
 from dicomweb.caller import ADMIN, LOCAL, Caller
 from dicomweb.errors import NotAllowed, NotAuthenticated
 from storage.keys import Keys
@@ -24,7 +25,6 @@ SESSION_LASTS_S = 12 * 3600
 #: Set by proxies; who comes through one is not on this machine, whatever the socket says.
 _FORWARDING = frozenset({"forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip"})
 _FORWARDING_BEGINS = ("x-forwarded", "x-original-", "cf-connecting")
-_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -160,15 +160,18 @@ def _is_loopback_address(host: str) -> bool:
 
 
 def _is_local_host(request: Request) -> bool:
-    """Host names this machine, with the port that was really called: no rebound name."""
+    """Host names this machine, and no other port than the one that was really called: no rebound name.
+
+    A common DICOMweb client leaves the port out; a foreign page cannot: browsers always send it.
+    """
     server = request.scope.get("server")
     hosts = request.headers.getlist("host")
     if len(hosts) != 1 or server is None:
         return False
     name, colon, port = hosts[0].rpartition(":") if not hosts[0].endswith("]") else (hosts[0], "", "")
     if not colon:
-        name, port = hosts[0], "80"
-    return name.lower() in _LOCAL_NAMES and port == str(server[1])
+        name, port = hosts[0], str(server[1])
+    return name.lower() in LOCAL_NAMES and port == str(server[1])
 
 
 def _is_own_origin(request: Request, *, required: bool) -> bool:

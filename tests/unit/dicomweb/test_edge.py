@@ -115,6 +115,8 @@ def test_urls_follow_the_address_that_the_caller_used(make_web: Callable[..., Pa
     assert url_of(client) == "http://127.0.0.1:8080"
     assert url_of(client, host="node.example:9000") == "http://node.example:9000"
     assert url_of(client, host="[::1]:8080") == "http://[::1]:8080"
+    assert url_of(client, host="localhost") == "http://localhost:8080"
+    assert url_of(client, host="node.example") == "http://node.example"
     # Nobody said that this peer is a proxy.
     assert url_of(client, x_forwarded_host="evil.example", x_forwarded_proto="https") == "http://127.0.0.1:8080"
     assert url_of(client, forwarded="host=evil.example;proto=https") == "http://127.0.0.1:8080"
