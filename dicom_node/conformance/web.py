@@ -30,9 +30,13 @@ def _resources() -> str:
     return (
         "DICOMweb services\n\n"
         + table(("service", "method", "resource"), rows)
-        + "\nMetadata and search results are `application/dicom+json`. Whole instances are given as stored, frames as"
-        " stored or, where the caller takes octets only, decoded (Explicit VR Little Endian). Failures are"
-        " `application/problem+json`:\n\n" + table(("status", "when"), failures)
+        + "\nMetadata and search results are `application/dicom+json` or, where asked for, `application/dicom+xml`;"
+        " searches also take `orderby`. Whole instances come in parts, alone (`application/dicom`) or as"
+        " `application/zip`, frames in parts or alone; both in Explicit VR Little Endian unless the caller names a"
+        " transfer syntax or takes them as stored (`transfer-syntax=*`), converted without loss. Pictures are JPEG, PNG"
+        " or, of several frames, GIF; reports are text. STOW-RS takes `application/dicom` in parts or alone; metadata"
+        " with bulk data apart are not taken (415). ETag, Range (of single objects), HEAD and OPTIONS are understood."
+        " Failures are `application/problem+json`:\n\n" + table(("status", "when"), failures)
     )
 
 
