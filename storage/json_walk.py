@@ -103,12 +103,21 @@ class Walk:
         self._bulk_base = bulk_base
         self._room = LONGEST_JSON
         self._left_out = 0
+        self._counted_unsigned = False
+        """A value came to be unsigned before anything said so."""
 
     def top_level(self, begin: int, end: int, encoding: Encoding) -> dict[int, bytes]:
         """Give the members of the data set's JSON object by tag."""
         elements: dict[int, bytes] = {}
+        level = Level(encoding)
         try:
-            self._data_set(begin, end, Level(encoding), elements)
+            self._data_set(begin, end, level, elements)
+            if self._counted_unsigned and level.pixel_representation:
+                # An item before Pixel Representation held a value whose sign depends on it.
+                elements.clear()
+                self._room, self._left_out = LONGEST_JSON, 0
+                known = Level(encoding, pixel_representation=level.pixel_representation)
+                self._data_set(begin, end, known, elements)
         except _Broken as error:
             self._left_out = 0  # this one is told in any case
             self._leave_out(max(elements, default=0), "all after this tag", error)
@@ -159,6 +168,7 @@ class Walk:
                 raise _Broken("cut short")
             else:
                 content, lasting = self._defined(tag, vr, value, length, level)
+                lasting = lasting and not (self._counted_unsigned and level.pixel_representation is None)
                 if content is not None and lasting and length <= _REMEMBERED_LENGTH:
                     memory.note(known, element, content)
                 if tag in _DECIDING:
@@ -187,6 +197,7 @@ class Walk:
         name = name or "UN"
         if is_ambiguous(name):
             lasting = lasting and name == "US or SS"
+            self._counted_unsigned |= name == "US or SS" and level.pixel_representation is None
             name = _settled(tag, name, level)
         try:
             content = self._content(tag, name, position, length, level, given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -20,9 +21,11 @@ from storage.records import Kept, Origin, OriginKind
 from tests.builders import postgres
 from tests.builders.ct import encode
 
-# How long an example takes says more of the machine's other work than of the code.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
+# How long an example takes says more of the machine's other work than of the code. The same examples in every run,
+# so that a run says something of the change and nothing of chance; HYPOTHESIS_PROFILE=hunt looks for new ones.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("hunt", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
