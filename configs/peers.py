@@ -20,14 +20,19 @@ from configs.passcode import is_hash
 from configs.section import AeTitle, Section
 
 Service = Literal["echo", "store", "find", "move", "get", "commit", "mpps", "ian"]
-ObjectKind = Literal["sr", "seg", "summary"]
+ObjectKind = Literal["sr", "seg", "text", "capture", "summary", "pdf"]
 
 
 class DeliverByDimse(Section):
     """Results go out by C-STORE to the peer's host and port."""
 
     by: Literal["dimse"] = "dimse"
-    send: tuple[ObjectKind, ...] = ("sr", "seg")
+    send: Annotated[tuple[ObjectKind, ...], Field(min_length=1)] = ("sr", "seg")
+    """Report with measurements, segmentation, report as text, outlines as pictures, one page as a picture or as PDF."""
+    outlines: Literal["binary", "labelmap"] = "binary"
+    """How segmentations are encoded for this peer."""
+    report: Literal["comprehensive-3d", "comprehensive", "enhanced"] = "comprehensive-3d"
+    """SOP Class of reports with measurements for this peer."""
 
 
 class Caps(Section):

@@ -18,6 +18,7 @@ from storage.audit import AuditAction, AuditOutcome
 from storage.errors import NotKept
 from storage.ledger_report import Patience, account
 from storage.records import StudyState
+from storage.visibility import CANONICAL_FORM
 
 #: Segmentation and Label Map Segmentation Storage. Source: PS3.4 B.5.
 _SEGMENTATIONS = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
@@ -89,7 +90,11 @@ def _studies(parts: WebParts, requires: Requires, accesses: Accesses) -> APIRout
 def report_of(parts: WebParts, study_instance_uid: str, caller: Caller) -> str:
     """Give the text of the current reports of a study that the caller may see."""
     parts.index.study(study_instance_uid, caller.visible)
-    reports = [each for each in parts.results.of_study(study_instance_uid) if each.kind == "sr" and each.current]
+    reports = [
+        each
+        for each in parts.results.of_study(study_instance_uid)
+        if each.kind == "sr" and each.current and each.form == CANONICAL_FORM
+    ]
     if not reports:
         raise NotKept("The study has no report.")
     return "\n\n".join(parts.readings.text(each.sop_instance_uid) for each in reports)

@@ -25,6 +25,7 @@ from storage.jobs import Queue
 from storage.ledger_report import Patience, account
 from storage.records import JobState, StudyRecord
 from storage.results import ResultBook
+from storage.visibility import CANONICAL_FORM
 from storage.way import way_of
 
 
@@ -97,7 +98,7 @@ def _page(storage: Storage, study: StudyRecord) -> dict[str, Any]:
     index = Index(database)
     readings = KeptReadings(index, storage.blobs, FindingsStore(database, storage.blobs))
     results = ResultBook(database).of_study(uid)
-    current = [each for each in results if each.current and each.kind == "sr"]
+    current = [each for each in results if each.current and each.kind == "sr" and each.form == CANONICAL_FORM]
     return views.study_line(study) | {
         "way": [views.step(each) for each in way_of(database, uid)],
         "decisions": [views.decision(each) for each in decisions_of(database, uid)],

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from dicom_node.routing.destinations import SENDER, kept_only, resolve
+from dicom_node.worker.forms import destinations_by_form
 from dicom_node.worker.keeping import KeptSet, keep_results
 from dicom_node.worker.parts import WorkerParts
 from dicom_node.worker.revisions import RunFacts
@@ -14,7 +15,8 @@ from dicom_node.worker.sources import by_series, headers_of, sources_of
 from inference.engines.protocol import Engine
 from inference.errors import EngineUnavailable, UnsuitableStudy
 from inference.findings import refusal
-from inference.findings_codec import encode_findings
+from inference.findings_codec import decode_findings, encode_findings
+from inference.results.forms import CANONICAL
 from inference.results.run import run_key
 from inference.volume import read_volume
 from storage.errors import NotKept
@@ -60,21 +62,31 @@ def publish(job_id: str, node: WorkerParts) -> None:
     job = node.job_book.job(job_id)
     if job.state is not JobState.RUNNING:
         return
-    kept = [keep_results(_findings_of(key, node), node) for key in job.run_keys]
-    for one in kept:
-        # Asked for also where it goes nowhere: what an earlier revision still had to deliver is superseded.
+    kept = [_publish_run(key, job, node) for key in job.run_keys]
+    state = JobState.DECLINED if all(one.refused for one in kept) else JobState.DONE
+    _finish(job, state, _said(job, kept, node), node)
+
+
+def _publish_run(key: str, job: JobRecord, node: WorkerParts) -> KeptSet:
+    """Keep the canonical set of a run, and each other set that a destination asks for; ask for their delivery."""
+    record = _findings_of(key, node)
+    canonical = keep_results(record, node)
+    going = () if canonical.refused and not job.deliver_refusals else job.deliver_to
+    wanted = destinations_by_form(going, node.peers, decode_findings(record.content)[0])
+    # Asked for also where it goes nowhere: what an earlier revision still had to deliver is superseded.
+    for form in dict.fromkeys((CANONICAL, *wanted)):
+        one = canonical if form == CANONICAL else keep_results(record, node, form)
         node.deliveries.ask_for(
-            job_id,
+            job.job_id,
             one.run_key,
             one.form,
             job.study_instance_uid,
             one.items,
-            () if one.refused and not job.deliver_refusals else job.deliver_to,
+            wanted.get(form, ()),
             not_before=job.settle_until,
             at=node.now(),
         )
-    state = JobState.DECLINED if all(one.refused for one in kept) else JobState.DONE
-    _finish(job, state, _said(job, kept, node), node)
+    return canonical
 
 
 def _run(job: JobRecord, engine: Engine, selection: Selection, node: WorkerParts) -> str:

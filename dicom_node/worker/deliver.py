@@ -11,7 +11,6 @@ from configs.peers import Peer
 from dicom_node.errors import ContextRefused
 from dicom_node.scu.association import Timeouts
 from dicom_node.scu.store import Outgoing, send
-from dicom_node.worker.forms import choose
 from dicom_node.worker.outcomes import Answer, Effect, answer_to_error, answer_to_status, next_attempt_at
 from dicom_node.worker.parts import CourierParts
 from storage.records import DeliveryItem, DeliveryRecord, DeliveryState, ItemState
@@ -36,15 +35,10 @@ def deliver(delivery_id: str, attempt: int, courier: CourierParts) -> None:
     if peer is None or peer.deliver is None:
         _end(delivery, DeliveryState.FAILED, _no_destination(name, known=peer is not None), courier)
         return
-    choice = choose(delivery.items, peer.deliver.send, name)
-    if choice.problem:
-        _end(delivery, DeliveryState.FAILED, choice.problem, courier)
-        return
-    answer = _send(delivery, choice.items, peer, courier)
+    answer = _send(delivery, delivery.items, peer, courier)
     if answer.effect is Effect.ACCEPTED:
-        left_out = f" Left out by its deliver.send: {_kinds(choice.left_out)}." if choice.left_out else ""
         note = f" {answer.meaning}." if answer.meaning else ""
-        _end(delivery, DeliveryState.DELIVERED, f"{name} accepted {_kinds(choice.items)}.{note}{left_out}", courier)
+        _end(delivery, DeliveryState.DELIVERED, f"{name} accepted {_kinds(delivery.items)}.{note}", courier)
         return
     _try_again_or_give_up(delivery, attempt, answer, courier)
 

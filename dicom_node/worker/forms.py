@@ -1,48 +1,49 @@
-"""Which objects of a result set a destination gets. A set stays closed under references."""
+"""Which result sets a destination gets. Each set stays closed under references."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from storage.records import DeliveryItem
+from configs.peers import DeliverByDimse, Peer
+from inference.findings import Findings
+from inference.results.forms import CANONICAL, Form
 
-#: Sending order: an SR never arrives before the SEG that it names.
-ORDER = ("seg", "sr")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What goes to a destination."""
-
-    items: tuple[DeliveryItem, ...]
-    """In sending order."""
-    left_out: tuple[DeliveryItem, ...]
-    problem: str = ""
-    """Why nothing can go; empty: `items` go."""
+#: Sets of one object that refers to images alone, by the word of `deliver.send`.
+_COMPANIONS = {
+    "text": Form("none", "basic-text"),
+    "capture": Form("capture", "none"),
+    "summary": Form("none", "summary"),
+    "pdf": Form("none", "pdf"),
+}
 
 
-def choose(items: Sequence[DeliveryItem], send: Sequence[str], destination: str) -> Choice:
-    """Choose by the peer's `deliver.send`.
+def forms_of(deliver: DeliverByDimse) -> tuple[Form, ...]:
+    """Give the forms that a peer's `deliver` asks for, the main one first.
 
-    The SR of a set names its SEG, so it goes only where the SEG goes too; a SEG stands alone, and so does
-    the SR of a refusal, which has none.
+    A report names the segmentation of its own set, so that one without segmentation is another set.
     """
-    kinds = {item.kind for item in items}
-    wanted = kinds & set(send)
-    chosen = tuple(item for kind in ORDER for item in items if item.kind == kind and kind in wanted)
-    left_out = tuple(item for item in items if item not in chosen)
-    if not chosen:
-        return Choice((), left_out, f"{destination} takes {_said(send)}; this form is not available yet.")
-    if "sr" in wanted and "seg" in kinds - wanted:
-        return Choice(
-            (),
-            tuple(items),
-            f"{destination} takes no SEG, and a report without its outlines is not available yet. "
-            f"Add seg to deliver.send of {destination} in peers.yaml.",
-        )
-    return Choice(chosen, left_out)
+    outlines = deliver.outlines if "seg" in deliver.send else "none"
+    report = deliver.report if "sr" in deliver.send else "none"
+    main = [Form(outlines, report)] if (outlines, report) != ("none", "none") else []
+    return (*main, *(form for word, form in _COMPANIONS.items() if word in deliver.send))
 
 
-def _said(send: Sequence[str]) -> str:
-    return " and ".join(kind if kind == "summary" else kind.upper() for kind in send) or "nothing"
+def destinations_by_form(
+    destinations: Sequence[str], peers: Mapping[str, Peer], findings: Findings
+) -> dict[Form, tuple[str, ...]]:
+    """Say which destinations get which set; forms that would be empty are left out.
+
+    A destination that is not in the peer list, or has no `deliver`, is asked to take the canonical set: its
+    delivery then says what is missing.
+    """
+    shown = any(segment.mask.any() for segment in findings.segments)
+    marked = any(group.location is not None for group in findings.groups)
+    found: dict[Form, list[str]] = {}
+    for name in destinations:
+        peer = peers.get(name)
+        deliver = peer.deliver if peer is not None else None
+        for form in forms_of(deliver) if deliver is not None else (CANONICAL,):
+            empty = form.report == "none" and not (shown or (marked and form.outlines == "capture"))
+            if not empty:
+                found.setdefault(form, []).append(name)
+    return {form: tuple(names) for form, names in found.items()}

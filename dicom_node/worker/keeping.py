@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dicom_node.worker.parts import WorkerParts
 from dicom_node.worker.revisions import RunFacts, revision_reason
-from dicom_node.worker.sources import headers_of
+from dicom_node.worker.sources import headers_of, sources_of
 from inference.findings_codec import decode_findings, frame_numbers_of
 from inference.results.build import build_results, encode
 from inference.results.evidence import Evidence
 from inference.results.forms import CANONICAL, Form
+from inference.results.pictures import Pictures, WindowedPictures, window_of
 from inference.results.result import Result
 from inference.results.run import Predecessor, Run
+from inference.volume import read_volume
 from storage.errors import NotKept
-from storage.records import FindingsRecord, Origin, OriginKind, Outcome, ResultRecord
+from storage.records import FindingsRecord, InstanceRecord, Origin, OriginKind, Outcome, ResultRecord
 
 log = logging.getLogger(__name__)
 
 #: Sending order, and the order of keeping: an SR never stands here before the SEG that it names.
-_ORDER = {"seg": 0, "sr": 1}
+_ORDER = {"seg": 0, "capture": 0, "sr": 1, "text": 1, "summary": 1, "pdf": 1}
 
 
 class ResultDiffers(RuntimeError):
@@ -45,8 +48,8 @@ class KeptSet:
         return bool(self.refusal)
 
 
-def keep_results(record: FindingsRecord, node: WorkerParts) -> KeptSet:
-    """Keep the results of a run; those that are kept already stay as they are.
+def keep_results(record: FindingsRecord, node: WorkerParts, form: Form = CANONICAL) -> KeptSet:
+    """Keep one result set of a run; what is kept already stays as it is.
 
     Raises
     ------
@@ -56,11 +59,11 @@ def keep_results(record: FindingsRecord, node: WorkerParts) -> KeptSet:
         The findings cannot be encoded as correct objects.
     """
     findings, _ = decode_findings(record.content)
-    known = [result for result in node.results.of_run(record.run_key) if result.form == str(CANONICAL)]
+    known = [result for result in node.results.of_run(record.run_key) if result.form == str(form)]
     if not known or not all(_is_kept(result.sop_instance_uid, node) for result in known):
-        known = _build_and_keep(record, node)
+        known = _build_and_keep(record, node, form)
     items = sorted(((result.sop_instance_uid, result.kind) for result in known), key=lambda item: _ORDER[item[1]])
-    return KeptSet(record.run_key, str(CANONICAL), tuple(items), findings.refusal or "")
+    return KeptSet(record.run_key, str(form), tuple(items), findings.refusal or "")
 
 
 def build_from(record: FindingsRecord, node: WorkerParts, form: Form = CANONICAL) -> tuple[Result, ...]:
@@ -79,11 +82,19 @@ def build_from(record: FindingsRecord, node: WorkerParts, form: Form = CANONICAL
     instances = {uid: inputs.get(uid) or node.index.instance(uid) for uid in used}
     headers = dict(zip(instances, headers_of(node.blobs, list(instances.values())), strict=True))
     evidence = Evidence.of_frames([headers[uid] for uid in used], frame_numbers_of(record.content))
-    return build_results(findings, evidence, run_of(record, node), node.identity, form)
+    pictures = _pictures(list(instances.values()), node) if form.has_pictures and findings.refusal is None else None
+    return build_results(findings, evidence, run_of(record, node), node.identity, form, pictures)
 
 
-def _build_and_keep(record: FindingsRecord, node: WorkerParts) -> list[ResultRecord]:
-    results = build_from(record, node)
+def _pictures(instances: Sequence[InstanceRecord], node: WorkerParts) -> Pictures:
+    """Give the used images as shown: in the same order as the engine read them."""
+    volume = read_volume(sources_of(node.blobs, instances), node.decoder)
+    centre, width = window_of(volume.headers[0])
+    return WindowedPictures(volume.array, centre, width)
+
+
+def _build_and_keep(record: FindingsRecord, node: WorkerParts, form: Form) -> list[ResultRecord]:
+    results = build_from(record, node, form)
     refused = decode_findings(record.content)[0].refusal is not None
     records = [_record_of(result, record, refused=refused) for result in results]
     # Reserved first: from here on the node knows these UIDs as its own, whoever sends them back.

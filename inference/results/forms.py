@@ -69,6 +69,11 @@ class Form:
         return cls(cast(Outlines, outlines), cast(Report, report))
 
     @property
+    def has_pictures(self) -> bool:
+        """Whether an object of the set shows images."""
+        return self.outlines == "capture" or self.report in ("pdf", "summary")
+
+    @property
     def outlines_kind(self) -> Kind | None:
         """Kind of the object that shows outlines; None: the set has none."""
         if self.outlines == "none":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from pydicom import Dataset
 
 Picture = npt.NDArray[np.uint8]
 
@@ -25,6 +27,27 @@ class Pictures(Protocol):
         `index`: into the evidence, the order of the masks' slices.
         """
         ...
+
+
+#: Where a header names no window: lungs and mediastinum of CT are both told apart in it.
+_WIDE_CT = (-300.0, 1400.0)
+
+
+def window_of(header: Dataset) -> tuple[float, float]:
+    """Centre and width that the image itself names; else a wide one.
+
+    Source: PS3.3 C.11.2.1.2 (the first of several windows).
+    """
+    centre, width = (_first(header, keyword) for keyword in ("WindowCenter", "WindowWidth"))
+    return (centre, width) if centre is not None and width is not None and width >= 1 else _WIDE_CT
+
+
+def _first(header: Dataset, keyword: str) -> float | None:
+    try:
+        value = header.get(keyword)
+        return float(value[0] if isinstance(value, Sequence) and not isinstance(value, str) else value)
+    except (IndexError, TypeError, ValueError):
+        return None
 
 
 @dataclass(frozen=True, eq=False)

@@ -434,7 +434,7 @@ class Stage:
         return True
 
     def build(
-        self, findings: Findings, evidence: Sequence[Dataset], run: Run, node: object, form: object
+        self, findings: Findings, evidence: Sequence[Dataset], run: Run, node: object, form: object, shown: object
     ) -> list[PaperResult]:
         """Stand in for `inference.results.build.build_results`: one SEG unless refused, and one SR."""
         made = []

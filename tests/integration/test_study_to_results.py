@@ -400,3 +400,43 @@ def test_a_job_that_a_later_decision_replaced_is_over(node: Node) -> None:
     assert [one.state for one in node.jobs.jobs_of(STUDY)] == [JobState.SUPERSEDED, JobState.QUEUED]
     assert node.engine.asked == 0
     assert replace(job, state=JobState.SUPERSEDED).job_id.endswith(":1:classical-lung")
+
+
+def test_a_destination_gets_every_form_that_it_asks_for_and_only_the_canonical_one_is_listed(node: Node) -> None:
+    words = ["sr", "seg", "text", "capture", "summary", "pdf"]
+    port = node.peers["ct1"].port
+    node.peers["ct1"] = make_peer(
+        host="127.0.0.1", port=port, deliver={"send": words, "report": "enhanced"}, settle_s=0
+    )
+    node.send(chest(1, 12))
+    node.later(5)
+    node.tick()
+    node.work()
+    node.hand_over()
+    received = {str(each.SOPClassUID.name) for each in node.received}
+    assert received == {
+        "Segmentation Storage",
+        "Enhanced SR Storage",
+        "Basic Text SR Storage",
+        "Multi-frame True Color Secondary Capture Image Storage",
+        "Secondary Capture Image Storage",
+        "Encapsulated PDF Storage",
+    }
+    assert {delivery.state for delivery in node.deliveries.of_study(STUDY)} == {DeliveryState.DELIVERED}
+    assert len(node.deliveries.of_study(STUDY)) == 5
+    canonical = [result for result in node.results.of_study(STUDY) if result.form == "binary+comprehensive-3d"]
+    assert [result.kind for result in canonical] == ["seg", "sr"]
+
+
+def test_a_destination_that_takes_reports_alone_gets_one_that_names_no_segmentation(node: Node) -> None:
+    port = node.peers["ct1"].port
+    node.peers["ct1"] = make_peer(host="127.0.0.1", port=port, deliver={"send": ["sr"]}, settle_s=0)
+    node.send(chest(1, 12))
+    node.later(5)
+    node.tick()
+    node.work()
+    node.hand_over()
+    (report,) = node.received
+    series = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    classes = {str(item.ReferencedSOPClassUID) for each in series for item in each.ReferencedSOPSequence}
+    assert classes == {"1.2.840.10008.5.1.4.1.1.2"}

@@ -155,20 +155,6 @@ def test_a_destination_that_is_none_any_more_fails_with_the_line_to_add(
     assert not wire.sent
 
 
-def test_a_peer_that_takes_no_seg_gets_no_report_that_names_one(stage: Stage, wire: Wire) -> None:
-    stage.peers = {"pacs": make_peer(**{**PACS, "deliver": {"by": "dimse", "send": ["sr"]}})}
-    state, reason, _ = run(stage)
-    assert state is DeliveryState.FAILED
-    assert "Add seg to deliver.send of pacs" in reason
-    assert not wire.sent
-
-
-def test_a_peer_that_takes_only_seg_gets_it_and_the_rest_is_named(stage: Stage, wire: Wire) -> None:
-    stage.peers = {"pacs": make_peer(**{**PACS, "deliver": {"by": "dimse", "send": ["seg"]}})}
-    assert run(stage)[:2] == (DeliveryState.DELIVERED, "pacs accepted SEG. Left out by its deliver.send: SR.")
-    assert wire.sent == ["9.1"]
-
-
 def test_we_call_as_the_peer_knows_us(stage: Stage, wire: Wire) -> None:
     stage.peers = {"pacs": make_peer(**{**PACS, "answer_as": "AINODE"})}
     run(stage)

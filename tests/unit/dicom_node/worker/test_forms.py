@@ -1,28 +1,60 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from dicom_node.worker.forms import choose
-from tests.builders.stage import make_delivery
+from configs.peers import DeliverByDimse
+from dicom_node.worker.forms import destinations_by_form, forms_of
+from inference.findings import Findings
+from tests.builders.findings import lungs, marked, refused
+from tests.builders.studies import make_peer
 
 
 @pytest.mark.parametrize(
-    ("kinds", "send", "sent", "problem"),
+    ("said", "forms"),
     [
-        (("seg", "sr"), ("sr", "seg"), ["seg", "sr"], ""),
-        (("sr", "seg"), ("sr", "seg", "summary"), ["seg", "sr"], ""),
-        (("seg", "sr"), ("seg",), ["seg"], ""),
-        (("sr",), ("sr",), ["sr"], ""),
-        (("seg", "sr"), ("sr",), [], "pacs takes no SEG, and a report without its outlines is not available yet."),
-        (("seg", "sr"), ("summary",), [], "pacs takes summary; this form is not available yet."),
-        (("sr",), ("seg",), [], "pacs takes SEG; this form is not available yet."),
+        ({}, ["binary+comprehensive-3d"]),
+        ({"send": ["sr"]}, ["none+comprehensive-3d"]),
+        ({"send": ["seg"]}, ["binary+none"]),
+        ({"outlines": "labelmap", "report": "enhanced"}, ["labelmap+enhanced"]),
+        ({"send": ["summary"]}, ["none+summary"]),
+        (
+            {"send": ["seg", "sr", "text", "capture", "summary", "pdf"]},
+            ["binary+comprehensive-3d", "none+basic-text", "capture+none", "none+summary", "none+pdf"],
+        ),
     ],
 )
-def test_a_destination_gets_what_it_takes_and_no_dangling_reference(
-    kinds: tuple[str, ...], send: tuple[str, ...], sent: list[str], problem: str
-) -> None:
-    choice = choose(make_delivery(*kinds).items, send, "pacs")
-    assert [item.kind for item in choice.items] == sent
-    assert choice.problem.startswith(problem)
-    assert bool(choice.problem) == bool(problem)
-    assert len(choice.items) + len(choice.left_out) == len(kinds)
+def test_a_destination_gets_the_sets_that_its_entry_asks_for(said: dict[str, object], forms: list[str]) -> None:
+    assert [str(form) for form in forms_of(DeliverByDimse.model_validate(said))] == forms
+
+
+def peers(**send: list[str]) -> dict[str, object]:
+    return {name: make_peer(host="127.0.0.1", port=104, deliver={"send": words}) for name, words in send.items()}
+
+
+def by_form(findings: Findings, **send: list[str]) -> dict[str, tuple[str, ...]]:
+    found = destinations_by_form(list(send), peers(**send), findings)  # type: ignore[arg-type]
+    return {str(form): names for form, names in found.items()}
+
+
+def test_destinations_that_take_the_same_set_share_it() -> None:
+    assert by_form(lungs(), pacs=["sr", "seg"], archive=["seg", "sr"], ward=["pdf"]) == {
+        "binary+comprehensive-3d": ("pacs", "archive"),
+        "none+pdf": ("ward",),
+    }
+
+
+def test_sets_that_would_be_empty_are_not_asked_for() -> None:
+    assert by_form(refused(), pacs=["seg"], ward=["capture", "text"]) == {"none+basic-text": ("ward",)}
+
+
+def test_marks_alone_are_worth_a_picture_and_no_segmentation() -> None:
+    only_marks = replace(marked(), segments=())
+    assert by_form(only_marks, pacs=["seg"], ward=["capture"]) == {"capture+none": ("ward",)}
+
+
+def test_destination_that_is_not_listed_is_asked_to_take_the_canonical_set() -> None:
+    assert {str(form): names for form, names in destinations_by_form(["gone"], {}, lungs()).items()} == {
+        "binary+comprehensive-3d": ("gone",)
+    }
