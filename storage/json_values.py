@@ -10,6 +10,7 @@ Where this differs from pydicom's `to_json_dict`, it does on purpose (read back 
 | IS with a fraction | cut off | the number | nothing is made up |
 | numbers in OW and its kin, big endian source | as stored | little endian | PS3.18 F.2.7 |
 | VR that stays ambiguous | "OB or OW" | OW, US, UN | PS3.18 F.2.3 knows no such VR |
+| first and third value of a LUT descriptor that is SS | signed within items | unsigned | PS3.3 C.7.6.3.1.5 |
 | Pixel Data | inline where short | always by reference | frames have resources of their own |
 
 Source: PS3.18 F.2, PS3.5 6.2.

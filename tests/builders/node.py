@@ -81,6 +81,7 @@ class NodeProcess:
             "DICOM_NODE_DIMSE__PORT": str(self.dimse_port),
             "DICOM_NODE_HTTP__PORT": str(self.http_port),
             "PYTHONPATH": str(ROOT),
+            "DICOM_NODE_DISK__WARN_AT_PERCENT": "100",  # how full the tests' machine is says nothing of the node
             **self._environ,
         }
 
@@ -126,7 +127,11 @@ class NodeProcess:
         wait_until(lambda: not self.role_pids(), within_s=10, what="all roles are gone")
 
     def role_pids(self) -> dict[str, int]:
-        """Role → process id, of the roles that run now."""
+        """Role → process id, of the roles that run now; without the processes that roles start for themselves."""
+        return {name: pid for name, pid in self.processes().items() if name in ROLES}
+
+    def processes(self) -> dict[str, int]:
+        """Name → process id, of all that run in the node's process group under a name of ours."""
         assert self.process is not None
         found: dict[str, int] = {}
         for entry in Path("/proc").iterdir():

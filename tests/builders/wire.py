@@ -120,12 +120,15 @@ class Modality:
             self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
         except OSError as error:
             raise Gone from error
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.send(associate_rq(calling, called, contexts))
-        kind, _ = self.read()
-        if kind != 0x02:
+        try:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.send(associate_rq(calling, called, contexts))
+            kind, _ = self.read()
+            if kind != 0x02:
+                raise Rejected(kind)
+        except BaseException:
             self.close()
-            raise Rejected(kind)
+            raise
 
     def __enter__(self) -> Modality:
         return self

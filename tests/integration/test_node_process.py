@@ -95,7 +95,7 @@ def test_killed_roles_come_back_alone_and_none_outlives_its_supervisor(node: Nod
     assert node.process is not None
     node.process.kill()
     node.process.wait()
-    wait_until(lambda: not node.role_pids(), within_s=10, what="no role outlives its supervisor")
+    wait_until(lambda: not node.processes(), within_s=10, what="no process outlives its supervisor")
 
 
 def test_a_node_of_some_roles_has_only_those(node: NodeProcess) -> None:

@@ -58,6 +58,10 @@ def reference_of(read: Dataset) -> Json:
     return found
 
 
+#: Source: PS3.3 C.7.6.3.1.5, C.11.1.1.
+LUT_DESCRIPTORS = ("00281101", "00281102", "00281103", "00283002")
+
+
 def as_the_table_says(given: Json) -> Json:
     """Change pydicom's answer by the table of differences in `json_values`."""
     changed: Json = {}
@@ -78,6 +82,8 @@ def as_the_table_says(given: Json) -> Json:
                 del made["Value"]
         elif values is not None:
             made["Value"] = [_number_or_null(each, made["vr"]) for each in values]
+            if name in LUT_DESCRIPTORS and len(values) == 3:
+                made["Value"] = [values[0] % 65536, values[1], values[2] % 65536]
         changed[name] = made
     return changed
 
