@@ -5,7 +5,7 @@ BASE := $(PYTHON3) scripts/bootstrap.py
 export OPENBLAS_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup run demo test unit check bench bench-ingest bench-dicomweb chaos conformance clean
+.PHONY: help setup run demo test unit check bench bench-ingest bench-dicomweb bench-results chaos conformance clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,9 @@ check: setup ## format, lint, types, import contracts, unit tests
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports >build/lint-imports.log 2>&1 || { cat build/lint-imports.log; exit 1; }
 	@$(BIN)/python -m pytest -q tests/unit -n 2
+
+bench-results: setup ## segmentations and reports, beside plain highdicom
+	@$(BIN)/python -m benchmarks.results
 
 bench-dicomweb: setup ## metadata of a large series at the first request, beside pydicom and Orthanc
 	@$(BIN)/python -m benchmarks.metadata

@@ -212,7 +212,7 @@ class _Finisher:
             dataset.ReferencedRequestSequence = requests
         self._put_schemes(dataset)
         self._identity.write_character_set(dataset)
-        part10 = _written(dataset)
+        part10 = write_part10(dataset)
         return Result(kind, str(self._form), dcmread(io.BytesIO(part10)), part10)
 
     def _put_times(self, dataset: Dataset) -> None:
@@ -260,7 +260,8 @@ def _schemes_used(dataset: Dataset) -> list[DataElement]:
     return found
 
 
-def _written(dataset: Dataset) -> bytes:
+def write_part10(dataset: Dataset) -> bytes:
+    """Encode an object as a Part 10 file, Explicit VR Little Endian; it is changed in passing."""
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
