@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydicom import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
-from storage.records import CommitmentItem, CommitmentRecord
+from storage.peer_records import CommitmentItem, CommitmentRecord
 
 #: Storage Commitment Push Model SOP Class and its one well-known instance. Source: PS3.4 J.3, PS3.6 Annex A.
 COMMITMENT_PUSH_MODEL = "1.2.840.10008.1.20.1"

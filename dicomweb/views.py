@@ -7,16 +7,8 @@ from typing import Any
 
 from dicomweb.ports import WebParts
 from storage.decisions import decisions_of
-from storage.records import (
-    Decision,
-    DeliveryRecord,
-    JobRecord,
-    RefusedCaller,
-    ResultRecord,
-    StudyFilter,
-    StudyRecord,
-    Transition,
-)
+from storage.peer_records import RefusedCaller
+from storage.records import Decision, DeliveryRecord, JobRecord, ResultRecord, StudyFilter, StudyRecord, Transition
 from storage.way import way_of
 
 RESULTS_SCHEMA = "results/1"

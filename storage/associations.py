@@ -10,7 +10,8 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage.database import Database
-from storage.records import Origin, RefusedCaller
+from storage.peer_records import RefusedCaller
+from storage.records import Origin
 from storage.tables import associations, refused_callers
 
 AssociationEnd = Literal["released", "aborted", "lost"]

@@ -14,7 +14,8 @@ from storage import ledger
 from storage.blobs import BlobStore
 from storage.database import Database
 from storage.errors import NotKept
-from storage.records import CommitmentItem, CommitmentRecord, CommitmentState, Origin
+from storage.peer_records import CommitmentItem, CommitmentRecord, CommitmentState
+from storage.records import Origin
 from storage.tables import commitment_items, commitments, instances
 
 #: Names in one question to the database.

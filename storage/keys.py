@@ -17,7 +17,8 @@ from sqlalchemy import Row, insert, select, update
 from storage import tables
 from storage.database import Database
 from storage.errors import KeyRefused, NotKept
-from storage.records import EVERYTHING, KeyRecord, StudyFilter
+from storage.peer_records import KeyRecord
+from storage.records import EVERYTHING, StudyFilter
 
 #: What a key may allow.
 PERMISSIONS = frozenset(

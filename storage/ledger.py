@@ -11,7 +11,8 @@ from sqlalchemy import Column, Connection, Table, insert, select, update
 
 from storage import tables
 from storage.errors import ForbiddenTransition, NotKept
-from storage.records import CommitmentState, DeliveryState, InstanceState, JobState, StudyState, VariantState
+from storage.peer_records import CommitmentState
+from storage.records import DeliveryState, InstanceState, JobState, StudyState, VariantState
 
 #: Allowed changes of state, per subject. A change to the state that already holds is no change.
 STUDY: dict[StudyState, frozenset[StudyState]] = {

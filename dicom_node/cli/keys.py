@@ -15,7 +15,8 @@ from dicom_node.cli.output import AS_JSON, table
 from dicom_node.parts import now
 from storage.audit import Audit, AuditAction, AuditOutcome
 from storage.keys import PERMISSIONS, Keys
-from storage.records import KeyRecord, StudyFilter
+from storage.peer_records import KeyRecord
+from storage.records import StudyFilter
 
 _ACTOR = "command line"
 

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 from configs.peers import Peer
 from configs.settings import QuietSettings
-from storage.records import Announcement, AnnouncementKind, AnnouncementState, Coverage, Sender, StudyRecord
+from storage.peer_records import Announcement, AnnouncementKind, AnnouncementState, Coverage
+from storage.records import Sender, StudyRecord
 
 #: Seconds that results settle for a sender on this machine: it can take them back itself.
 LOCAL_SETTLE_S = 5.0

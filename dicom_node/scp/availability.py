@@ -28,7 +28,8 @@ from dicom_node.scp.store import is_uid
 from storage.announcements import Announcements, Named, Said
 from storage.dicom_json import to_json
 from storage.errors import AlreadyAnnounced
-from storage.records import AnnouncementKind, AnnouncementState, Origin
+from storage.peer_records import AnnouncementKind, AnnouncementState
+from storage.records import Origin
 
 #: Instance Availability Notification SOP Class. Source: PS3.4 R.3.
 SOP_CLASS = "1.2.840.10008.5.1.4.33"

@@ -30,7 +30,8 @@ from dicom_node.scp.store import is_uid
 from storage.announcements import Announcements, Named, Said
 from storage.dicom_json import to_json
 from storage.errors import AlreadyAnnounced, NotKept, StepEnded
-from storage.records import AnnouncementKind, AnnouncementState, Origin
+from storage.peer_records import AnnouncementKind, AnnouncementState
+from storage.records import Origin
 
 #: Modality Performed Procedure Step SOP Class. Source: PS3.4 F.7.
 SOP_CLASS = "1.2.840.10008.3.1.2.3.3"

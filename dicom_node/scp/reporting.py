@@ -35,7 +35,7 @@ from dicom_node.commitment_report import (
 from dicom_node.scp.services import ScpParts
 from storage.commitments import Commitments
 from storage.errors import StorageError
-from storage.records import CommitmentRecord, CommitmentState
+from storage.peer_records import CommitmentRecord, CommitmentState
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from dicom_node.commitment_report import (
 )
 from dicom_node.errors import PeerUnreachable
 from dicom_node.scu.association import DEFAULT_TIMEOUTS, Timeouts, associate, say
-from storage.records import CommitmentRecord
+from storage.peer_records import CommitmentRecord
 
 #: Implicit first: it is the one that every peer takes. Source: PS3.5 10.1.
 _SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")

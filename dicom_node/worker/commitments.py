@@ -17,7 +17,7 @@ from dicom_node.scu.association import Timeouts
 from dicom_node.scu.commitment import report
 from dicom_node.worker.turns import Turns
 from storage.commitments import Commitments
-from storage.records import CommitmentRecord, CommitmentState
+from storage.peer_records import CommitmentRecord, CommitmentState
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,8 @@ from dicom_node.worker.turns import Turns
 from dicom_node.worker.variants import class_variant
 from storage.decisions import take
 from storage.errors import UnreadableInstance
-from storage.records import Announcement, InstanceRecord, Sender, StudyRecord
+from storage.peer_records import Announcement
+from storage.records import InstanceRecord, Sender, StudyRecord
 
 log = logging.getLogger(__name__)
 

@@ -21,9 +21,8 @@ from inference.results.run import NodeIdentity, Run
 from inference.series import CandidateSeries
 from inference.volume import SourceInstance
 from storage.errors import NotKept
+from storage.peer_records import Announcement, Coverage
 from storage.records import (
-    Announcement,
-    Coverage,
     Decision,
     DeliveryItem,
     DeliveryRecord,

@@ -17,7 +17,8 @@ from dicom_node.scp.announcing import AnnouncementService
 from storage.announcements import Announcements
 from storage.database import Database
 from storage.errors import DiskFull, IndexUnavailable
-from storage.records import AnnouncementKind, AnnouncementState, Coverage, Kept
+from storage.peer_records import AnnouncementKind, AnnouncementState, Coverage
+from storage.records import Kept
 from tests.builders.announcing import IAN, MPPS, a_notice, a_step, an_end, create, set_
 from tests.builders.ct import make_ct_instance, uid
 from tests.builders.dimse import EXPLICIT, IMPLICIT, a_peer, associated, listening

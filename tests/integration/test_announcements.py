@@ -9,7 +9,8 @@ import pytest
 from storage.announcements import Announcements, Named, Said
 from storage.database import Database
 from storage.errors import AlreadyAnnounced, NotKept, StepEnded
-from storage.records import AnnouncementKind, AnnouncementState, Coverage, Kept
+from storage.peer_records import AnnouncementKind, AnnouncementState, Coverage
+from storage.records import Kept
 from tests.builders.ct import make_ct_instance, uid
 from tests.builders.studies import at
 from tests.conftest import SENDER

@@ -23,7 +23,8 @@ from storage.blobs import LocalBlobs
 from storage.commitments import Commitments, Reference
 from storage.database import Database
 from storage.errors import DiskFull, IndexUnavailable
-from storage.records import CommitmentState, Kept, Origin, OriginKind
+from storage.peer_records import CommitmentState
+from storage.records import Kept, Origin, OriginKind
 from tests.builders.commitment import Asker, a_request, ask
 from tests.builders.ct import make_ct_instance
 from tests.builders.dimse import IMPLICIT, Listening, a_peer, await_that, listening

@@ -12,7 +12,8 @@ from storage.blobs import LocalBlobs
 from storage.commitments import Commitments, FailureReason, Reference
 from storage.database import Database
 from storage.errors import NotKept
-from storage.records import CommitmentRecord, CommitmentState, Kept
+from storage.peer_records import CommitmentRecord, CommitmentState
+from storage.records import Kept
 from tests.builders.ct import make_ct_instance, uid
 from tests.builders.studies import at
 from tests.conftest import SENDER

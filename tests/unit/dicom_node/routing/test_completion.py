@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from configs.peers import Peer
 from configs.settings import QuietSettings
 from dicom_node.routing.completion import Announced, Verdict, may_be_due, settle_until, verdict
-from storage.records import Announcement, AnnouncementKind, AnnouncementState, Coverage, Sender
+from storage.peer_records import Announcement, AnnouncementKind, AnnouncementState, Coverage
+from storage.records import Sender
 from tests.builders.studies import at, make_peer, make_sender, make_study
 
 QUIET = QuietSettings(after_s=5.0, sender_idle_after_s=2.0, at_most_s=100.0)

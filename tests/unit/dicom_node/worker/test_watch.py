@@ -9,14 +9,8 @@ from pydicom.errors import InvalidDicomError
 from dicom_node.worker.turns import Turns
 from dicom_node.worker.watch import CourierWatch, Tick
 from storage.errors import IndexUnavailable
-from storage.records import (
-    Announcement,
-    AnnouncementKind,
-    AnnouncementState,
-    Coverage,
-    StudyRecord,
-    StudyState,
-)
+from storage.peer_records import Announcement, AnnouncementKind, AnnouncementState, Coverage
+from storage.records import StudyRecord, StudyState
 from tests.builders.stage import Stage, make_input
 from tests.builders.studies import at, make_peer, make_route, make_sender, make_study
 
