@@ -3,8 +3,10 @@
 # No postponed annotations here: the framework reads `Annotated[…, Depends]` made inside functions.
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, BinaryIO, cast
 
 import orjson
@@ -16,6 +18,7 @@ from starlette.responses import Response
 
 from configs.errors import NodeError
 from dicomweb.addresses import BaseUrl
+from dicomweb.assembly import METADATA_TYPES, Assembly, Waiting
 from dicomweb.caller import Caller, Requires
 from dicomweb.errors import BadRequest, TooLarge, Unfinished, UnsupportedMediaType
 from dicomweb.media_types import DICOM, DICOM_JSON, DICOM_XML, JSON, MULTIPART, accepted_by, choose
@@ -24,8 +27,10 @@ from dicomweb.native_xml import native_xml
 from dicomweb.ports import WebParts
 from dicomweb.qido import PREFIX
 from dicomweb.uploads import BodyPart, Pull, media_type, parts_in, single, worked_on
+from storage.blobs import BlobStore
 from storage.errors import UnreadableInstance, UnsupportedSyntax
 from storage.failures import OUT_OF_RESOURCES, reason_for
+from storage.intake import Intake
 from storage.part10 import FileMeta, read_file_meta
 from storage.records import Kept, Origin, OriginKind
 
@@ -35,6 +40,9 @@ _MEGABYTE = 1_000_000
 _PIECE = 1 << 20
 #: Requests to store that are worked on at the same time; others wait, so that slow ones take no thread of a reader.
 _AT_ONCE = 16
+_TYPES = (DICOM, *METADATA_TYPES)
+#: The request itself is broken: there are no further parts.
+_BROKEN = (Unfinished, BadRequest)
 
 
 def routes(parts: WebParts, requires: Requires, base_url: BaseUrl) -> APIRouter:
@@ -80,6 +88,7 @@ class _Outcome:
 class _Store:
     def __init__(self, parts: WebParts, base_url: BaseUrl) -> None:
         self._intake = parts.intake
+        self._blobs = parts.blobs
         self._base_url = base_url
         self._limiter: CapacityLimiter | None = None
         self._settings = parts.settings
@@ -90,14 +99,14 @@ class _Store:
         sent = media_type(request.headers.get("content-type", ""))
         boundary = sent.parameters.get("boundary", "")
         # Some senders leave the parts' type out; the parts themselves say it.
-        if sent.name not in (MULTIPART, DICOM) or sent.wanted not in (DICOM, "*/*"):
-            raise UnsupportedMediaType(f'Send multipart/related; type="{DICOM}", or {DICOM} alone.')
+        if sent.name not in (MULTIPART, *_TYPES) or sent.wanted not in (*_TYPES, "*/*"):
+            raise UnsupportedMediaType(f'Send multipart/related; type="…", or one part alone, of {", ".join(_TYPES)}.')
         origin = Origin(OriginKind.STOW, host=request.client.host if request.client else "")
         most = int(self._settings.http.store_part_mb * _MEGABYTE)
 
         def work(pull: Pull) -> _Outcome:
             parts = parts_in(pull, boundary, most) if sent.name == MULTIPART else iter([single(pull, sent, most)])
-            return self._keep_all(parts, origin, study)
+            return _Keeping(self._intake, self._blobs, origin, study).all_of(parts)
 
         if self._limiter is None:
             self._limiter = CapacityLimiter(_AT_ONCE)
@@ -106,34 +115,6 @@ class _Store:
         if not outcome.kept and not outcome.failed:
             raise BadRequest("The request holds no instance.")
         return self._told(outcome, self._base_url(request) + PREFIX, study, kind)
-
-    def _keep_all(self, parts: Iterator[BodyPart], origin: Origin, study: str | None) -> _Outcome:
-        outcome = _Outcome()
-        for part in parts:
-            if part.kind.name != DICOM:
-                outcome.failed.append((None, reason_for(UnreadableInstance())))
-                continue
-            self._keep(part, origin, study, outcome)
-        return outcome
-
-    def _keep(self, part: BodyPart, origin: Origin, study: str | None, outcome: _Outcome) -> None:
-        meta: FileMeta | None = None
-        try:
-            file = cast(BinaryIO, part.content)
-            meta = read_file_meta(file)
-            _check_syntax(meta)
-            uids = (meta.sop_class_uid, meta.sop_instance_uid, meta.transfer_syntax_uid)
-            with self._intake.open(origin, *uids) as incoming:
-                while piece := file.read(_PIECE):
-                    incoming.write(piece)
-                outcome.kept.append((incoming.keep(study_instance_uid=study), meta.sop_class_uid))
-        except (Unfinished, BadRequest):
-            raise  # the request itself is broken: there are no further parts
-        except NodeError as error:
-            outcome.too_large = outcome.too_large or isinstance(error, TooLarge)
-            reason = OUT_OF_RESOURCES if isinstance(error, TooLarge) else reason_for(error)
-            outcome.failed.append((meta if _is_named(meta) else None, reason))
-            log.warning("instance not kept", extra={"action": "store_failed", "error": error.code})
 
     def _told(self, outcome: _Outcome, base: str, study: str | None, kind: str) -> Response:
         """Give the response data set. Source: PS3.18 Table I.2-1, I.2.2."""
@@ -155,6 +136,76 @@ class _Store:
         headers = {"Retry-After": "30"} if status == 503 else {}
         body = native_xml(said) if kind == DICOM_XML else orjson.dumps(said)
         return Response(body, status_code=status, media_type=kind, headers=headers)
+
+
+class _Keeping:
+    """Keeps what one request brings, part by part."""
+
+    def __init__(self, intake: Intake, blobs: BlobStore, origin: Origin, study: str | None) -> None:
+        self._intake = intake
+        self._origin = origin
+        self._study = study
+        self._assembly = Assembly(blobs, intake.check_reserve)
+        self._outcome = _Outcome()
+
+    def all_of(self, parts: Iterable[BodyPart]) -> _Outcome:
+        """Keep the instances of all parts, and say what became of each."""
+        with closing(self._assembly):
+            for part in parts:
+                if part.kind.name == DICOM:
+                    self._keep_file(part)
+                elif part.kind.name in METADATA_TYPES or self._assembly.count:
+                    self._keep_assembled(part)
+                else:
+                    self._failed(None, UnreadableInstance())
+            for meta in self._assembly.broken:
+                self._failed(meta, UnreadableInstance())
+            for instance in self._assembly.rest():
+                self._failed(instance.named, UnreadableInstance())
+        return self._outcome
+
+    def _keep_file(self, part: BodyPart) -> None:
+        meta: FileMeta | None = None
+        try:
+            file = cast(BinaryIO, part.content)
+            meta = read_file_meta(file)
+            _check_syntax(meta)
+            self._keep(meta, iter(partial(file.read, _PIECE), b""))
+        except _BROKEN:
+            raise
+        except NodeError as error:
+            self._failed(meta, error)
+
+    def _keep_assembled(self, part: BodyPart) -> None:
+        """Keep the instances that are whole with this part."""
+        try:
+            for instance in self._assembly.take(part):
+                self._keep_instance(instance)
+        except _BROKEN:
+            raise
+        except NodeError as error:  # of the part: which instances it was of is not known
+            self._failed(None, error)
+
+    def _keep_instance(self, instance: Waiting) -> None:
+        try:
+            meta, pieces = self._assembly.pieces(instance)
+            self._keep(meta, pieces)
+        except NodeError as error:
+            self._failed(instance.named, error)
+
+    def _keep(self, meta: FileMeta, pieces: Iterable[bytes]) -> None:
+        uids = (meta.sop_class_uid, meta.sop_instance_uid, meta.transfer_syntax_uid)
+        with self._intake.open(self._origin, *uids) as incoming:
+            for piece in pieces:
+                incoming.write(piece)
+            self._outcome.kept.append((incoming.keep(study_instance_uid=self._study), meta.sop_class_uid))
+
+    def _failed(self, meta: FileMeta | None, error: NodeError) -> None:
+        too_large = isinstance(error, TooLarge)
+        self._outcome.too_large |= too_large
+        reason = OUT_OF_RESOURCES if too_large else reason_for(error)
+        self._outcome.failed.append((meta if _is_named(meta) else None, reason))
+        log.warning("instance not kept", extra={"action": "store_failed", "error": error.code})
 
 
 def _check_syntax(meta: FileMeta) -> None:

@@ -34,8 +34,11 @@ def _resources() -> str:
         " searches also take `orderby`. Whole instances come in parts, alone (`application/dicom`) or as"
         " `application/zip`, frames in parts or alone; both in Explicit VR Little Endian unless the caller names a"
         " transfer syntax or takes them as stored (`transfer-syntax=*`), converted without loss. Pictures are JPEG, PNG"
-        " or, of several frames, GIF; reports are text. STOW-RS takes `application/dicom` in parts or alone; metadata"
-        " with bulk data apart are not taken (415). ETag, Range (of single objects), HEAD and OPTIONS are understood."
+        " or, of several frames, GIF; reports are text. STOW-RS takes `application/dicom` in parts or alone, and"
+        " metadata (`application/dicom+json` for all instances, `application/dicom+xml` for one in a part) with bulk"
+        " data in parts that their `Content-Location` names: uncompressed little endian, or a part for each compressed"
+        " frame. An address of elsewhere is never fetched. ETag, Range (of single objects), HEAD and OPTIONS are"
+        " understood."
         " Failures are `application/problem+json`:\n\n" + table(("status", "when"), failures)
     )
 
