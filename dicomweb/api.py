@@ -192,14 +192,7 @@ def ledger_of(parts: WebParts, caller: Caller) -> dict[str, Any]:
         raise NotAllowed("The ledger accounts for all studies; this key sees only some.")
     patience = Patience(gathering_at_most_s=parts.settings.quiet.at_most_s)
     said = account(parts.database, parts.blobs, parts.now(), queue=parts.queue, patience=patience, check_files=False)
-    return {
-        "counts": {subject: dict(states) for subject, states in said.counts.items()},
-        "oldest": {
-            subject: {state: views.moment(at) for state, at in states.items()}
-            for subject, states in said.oldest.items()
-        },
-        "unexplained": [vars(each) for each in said.unexplained],
-    }
+    return views.ledger(said)
 
 
 def study_state(word: str) -> StudyState:

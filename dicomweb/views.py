@@ -7,6 +7,7 @@ from typing import Any
 
 from dicomweb.ports import WebParts
 from storage.decisions import decisions_of
+from storage.ledger_report import Account
 from storage.peer_records import RefusedCaller
 from storage.records import Decision, DeliveryRecord, JobRecord, ResultRecord, StudyFilter, StudyRecord, Transition
 from storage.way import way_of
@@ -126,6 +127,8 @@ def result(record: ResultRecord) -> dict[str, Any]:
         "run_key": record.run_key,
         "engine": record.engine,
         "revision": record.revision,
+        "state": record.state.value,
+        "reason": record.reason,
         "current": record.current,
         "refusal": record.refusal,
         "sop_class_uid": record.sop_class_uid,
@@ -156,6 +159,17 @@ def delivery(record: DeliveryRecord) -> dict[str, Any]:
             }
             for item in record.items
         ],
+    }
+
+
+def ledger(said: Account) -> dict[str, Any]:
+    """The account of everything that is kept."""
+    return {
+        "counts": {subject: dict(states) for subject, states in said.counts.items()},
+        "oldest": {
+            subject: {state: moment(at) for state, at in states.items()} for subject, states in said.oldest.items()
+        },
+        "unexplained": [vars(each) for each in said.unexplained],
     }
 
 

@@ -26,6 +26,7 @@ from storage.records import (
     StudyState,
     VariantState,
 )
+from storage.results import note_kept
 from storage.roles import role_of
 from storage.tables import contributions, instances, json_pending, results, series, studies, variants
 
@@ -187,6 +188,9 @@ def _add_to_study(connection: Connection, uid: str, new: Sequence[tuple[Arrival,
     _INSERT_PENDING.change_many(connection, [{"sop_instance_uid": arrival.sop_instance_uid} for arrival, _ in new])
     _update_study(connection, row, new, inputs, new_series=new_series)
     _note_contributions(connection, inputs)
+    if results_kept := [arrival for arrival, role in new if role is InstanceRole.RESULT]:
+        uids = [arrival.sop_instance_uid for arrival in results_kept]
+        note_kept(connection, uids, max(arrival.received_at for arrival in results_kept))
 
 
 def _begin_study(connection: Connection, uid: str, first: Arrival, first_input: Arrival | None) -> Any:

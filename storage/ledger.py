@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Table, insert, select, update
 
-from storage import tables
+from storage import correction_tables, tables
 from storage.errors import ForbiddenTransition, NotKept
 from storage.peer_records import CommitmentState
-from storage.records import DeliveryState, InstanceState, JobState, StudyState, VariantState
+from storage.records import DeliveryState, InstanceState, JobState, NoteState, ResultState, StudyState, VariantState
 
 #: Allowed changes of state, per subject. A change to the state that already holds is no change.
 STUDY: dict[StudyState, frozenset[StudyState]] = {
@@ -53,7 +53,8 @@ VARIANT: dict[VariantState, frozenset[VariantState]] = {
     ),
     VariantState.NOTED: frozenset(),
     VariantState.HELD: frozenset({VariantState.APPLIED, VariantState.CONFLICT, VariantState.NOTED}),
-    VariantState.APPLIED: frozenset(),
+    VariantState.APPLIED: frozenset({VariantState.REPLACED}),
+    VariantState.REPLACED: frozenset({VariantState.APPLIED}),  # a correction is taken back by another
     VariantState.CONFLICT: frozenset({VariantState.NOTED}),
 }
 
@@ -70,12 +71,30 @@ JOB: dict[JobState, frozenset[JobState]] = {
 }
 
 DELIVERY: dict[DeliveryState, frozenset[DeliveryState]] = {
-    DeliveryState.WAITING: frozenset({DeliveryState.SENDING, DeliveryState.SUPERSEDED, DeliveryState.FAILED}),
+    DeliveryState.WAITING: frozenset(
+        {DeliveryState.SENDING, DeliveryState.SUPERSEDED, DeliveryState.FAILED, DeliveryState.WITHDRAWN}
+    ),
     DeliveryState.SENDING: frozenset({DeliveryState.DELIVERED, DeliveryState.WAITING, DeliveryState.FAILED}),
     DeliveryState.DELIVERED: frozenset({DeliveryState.CONFIRMED, DeliveryState.WAITING}),
     DeliveryState.CONFIRMED: frozenset(),
-    DeliveryState.FAILED: frozenset({DeliveryState.WAITING, DeliveryState.SUPERSEDED}),
+    DeliveryState.FAILED: frozenset({DeliveryState.WAITING, DeliveryState.SUPERSEDED, DeliveryState.WITHDRAWN}),
     DeliveryState.SUPERSEDED: frozenset(),
+    DeliveryState.WITHDRAWN: frozenset(),
+}
+
+RESULT: dict[ResultState, frozenset[ResultState]] = {
+    ResultState.NAMED: frozenset({ResultState.KEPT, ResultState.RETRACTED}),
+    ResultState.KEPT: frozenset({ResultState.SUPERSEDED, ResultState.RETRACTED, ResultState.EXPIRED}),
+    ResultState.SUPERSEDED: frozenset({ResultState.RETRACTED, ResultState.EXPIRED}),
+    ResultState.EXPIRED: frozenset({ResultState.KEPT, ResultState.RETRACTED}),  # its bytes may come back
+    ResultState.RETRACTED: frozenset(),
+}
+
+NOTE: dict[NoteState, frozenset[NoteState]] = {
+    NoteState.UNREAD: frozenset({NoteState.NOTED, NoteState.HELD, NoteState.APPLIED}),
+    NoteState.HELD: frozenset({NoteState.APPLIED, NoteState.NOTED}),
+    NoteState.NOTED: frozenset(),
+    NoteState.APPLIED: frozenset(),
 }
 
 COMMITMENT: dict[CommitmentState, frozenset[CommitmentState]] = {
@@ -95,6 +114,13 @@ _SUBJECTS: dict[type[StrEnum], tuple[str, Table, tuple[Column[str], ...], Mappin
     ),
     JobState: ("job", tables.jobs, (tables.jobs.c.job_id,), JOB),
     DeliveryState: ("delivery", tables.deliveries, (tables.deliveries.c.delivery_id,), DELIVERY),
+    ResultState: ("result", tables.results, (tables.results.c.sop_instance_uid,), RESULT),
+    NoteState: (
+        "note",
+        correction_tables.rejection_notes,
+        (correction_tables.rejection_notes.c.sop_instance_uid,),
+        NOTE,
+    ),
     CommitmentState: ("commitment", tables.commitments, (tables.commitments.c.commitment_id,), COMMITMENT),
 }
 
@@ -140,7 +166,7 @@ def move(connection: Connection, subject_id: str | tuple[str, ...], to: StrEnum,
     if to not in allowed[type(to)(held)]:
         raise ForbiddenTransition(f"a {subject} cannot go from {held} to {to}", subject=subject, subject_id=key)
     values: dict[str, object] = {"state": to.value, "reason": reason}
-    if table is tables.studies:
+    if "state_since" in table.c:
         values["state_since"] = at
     connection.execute(update(table).where(*this_row).values(values))
     _record(connection, subject, subject_id, held, to, reason=reason, at=at)

@@ -24,6 +24,8 @@ class ResultFact:
     run_key: str
     kept: bool
     """Its instance is kept, not only its name reserved."""
+    state: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ class _Reader:
                 results.study_instance_uid,
                 results.sop_instance_uid,
                 results.run_key,
+                results.state,
+                results.reason,
                 instances.sop_instance_uid.label("instance"),
             )
             .join(tables.instances, instances.sop_instance_uid == results.sop_instance_uid, isouter=True)
@@ -126,7 +130,8 @@ class _Reader:
         ).all()
         found: defaultdict[str, list[ResultFact]] = defaultdict(list)
         for row in rows:
-            fact = ResultFact(row.sop_instance_uid, row.run_key, kept=row.instance is not None)
+            kept = row.instance is not None
+            fact = ResultFact(row.sop_instance_uid, row.run_key, kept, row.state, row.reason)
             found[row.study_instance_uid].append(fact)
         return found
 

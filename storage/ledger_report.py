@@ -11,11 +11,12 @@ from sqlalchemy import Column, Row, Table, func, select
 
 from storage import tables
 from storage.blobs import BlobStore
+from storage.correction_tables import rejection_notes
 from storage.database import Database
 from storage.deliveries import current_attempt
 from storage.errors import NotKept
 from storage.job_book import FINAL
-from storage.ledger_facts import StudyFacts, read_facts
+from storage.ledger_facts import ResultFact, StudyFacts, read_facts
 from storage.records import (
     DeliveryRecord,
     DeliveryState,
@@ -24,6 +25,7 @@ from storage.records import (
     ItemState,
     JobRecord,
     JobState,
+    ResultState,
     StudyState,
     VariantState,
 )
@@ -41,8 +43,14 @@ _COUNTED: tuple[tuple[str, Table, Column[Any]], ...] = (
     ("instance", tables.instances, tables.instances.c.received_at),
     ("variant", tables.variants, tables.variants.c.received_at),
     ("job", tables.jobs, tables.jobs.c.created_at),
+    ("result", tables.results, tables.results.c.state_since),
     ("delivery", tables.deliveries, tables.deliveries.c.created_at),
+    ("commitment", tables.commitments, tables.commitments.c.requested_at),
+    ("note", rejection_notes, rejection_notes.c.received_at),
 )
+
+#: Results that were taken back, or removed after they were delivered, need not be here.
+_GONE = frozenset({ResultState.RETRACTED, ResultState.EXPIRED})
 
 _WORKING = frozenset({JobState.QUEUED, JobState.RUNNING})
 
@@ -52,7 +60,7 @@ class Unexplained:
     """Something whose state its facts do not bear out."""
 
     subject: str
-    """`study`, `instance`, `variant`, `job` or `delivery`."""
+    """`study`, `instance`, `variant`, `job`, `result` or `delivery`."""
     subject_id: str
     why: str
 
@@ -164,6 +172,8 @@ class _Examiner:
                 found += _told("variant", f"{row.sop_instance_uid} {row.sha256}", self._variant(row))
             for job in facts.jobs:
                 found += _told("job", job.job_id, _job(job, turns.get(facts.turns.get(job.job_id, ""))))
+            for result in facts.results:
+                found += _told("result", result.sop_instance_uid, _result(result))
             for delivery in facts.deliveries:
                 found += _told("delivery", delivery.delivery_id, _delivery(delivery, turns.get(_turn_of(delivery))))
         return found
@@ -228,6 +238,14 @@ def _job(job: JobRecord, turn: TurnState | None) -> str:
     return "" if job.reason or job.state is JobState.DONE else f"It is {job.state} without a reason."
 
 
+def _result(result: ResultFact) -> str:
+    if result.state == ResultState.NAMED:
+        return "It is kept and counts as named alone." if result.kept else ""
+    if result.state == ResultState.KEPT:
+        return "" if result.kept else "It counts as kept and is not here."
+    return "" if result.reason else f"It is {result.state} without a reason."
+
+
 def _delivery(delivery: DeliveryRecord, turn: TurnState | None) -> str:
     if _is_open(delivery):
         return f"It is {delivery.state}, and its turn in the queue is {turn}." if turn not in ALIVE | {None} else ""
@@ -277,8 +295,10 @@ def _undelivered(facts: StudyFacts, job: JobRecord, run_key: str) -> str:
     results = [result for result in facts.results if result.run_key == run_key]
     if not results:
         return f"Run {run_key} has no results."
-    if missing := [result.sop_instance_uid for result in results if not result.kept]:
+    if missing := [result.sop_instance_uid for result in results if not result.kept and result.state not in _GONE]:
         return f"Result {missing[0]} is not kept."
+    if all(result.state == ResultState.RETRACTED for result in results):
+        return ""
     asked = {delivery.destination for delivery in facts.deliveries if delivery.run_key == run_key}
     wanted = set(job.deliver_to) if job.state is JobState.DONE or job.deliver_refusals else set()
     unasked = sorted(wanted - asked)

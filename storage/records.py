@@ -100,6 +100,9 @@ class VariantState(StrEnum):
     HELD = "held"
     """A correction that waits for a person."""
     APPLIED = "applied"
+    """A correction that was made: these bytes are current now."""
+    REPLACED = "replaced"
+    """Current once, until a correction was applied."""
     CONFLICT = "conflict"
 
 
@@ -124,6 +127,32 @@ class DeliveryState(StrEnum):
     CONFIRMED = "confirmed"
     FAILED = "failed"
     SUPERSEDED = "superseded"
+    WITHDRAWN = "withdrawn"
+    """Its results were taken back before they went out."""
+
+
+class ResultState(StrEnum):
+    """Where one result object is."""
+
+    NAMED = "named"
+    """Its UID is reserved; the object itself is not kept yet."""
+    KEPT = "kept"
+    SUPERSEDED = "superseded"
+    """A later revision is kept."""
+    RETRACTED = "retracted"
+    EXPIRED = "expired"
+    """Removed here by retention; where it was delivered, it is."""
+
+
+class NoteState(StrEnum):
+    """What a Key Object Selection from a peer came to."""
+
+    UNREAD = "unread"
+    NOTED = "noted"
+    """It rejects nothing, or nothing that is here can be rejected."""
+    HELD = "held"
+    """A rejection that waits for a person."""
+    APPLIED = "applied"
 
 
 class ItemState(StrEnum):
@@ -246,7 +275,7 @@ class Transition:
     """One change of state, as the ledger keeps it."""
 
     subject: str
-    """`study`, `instance`, `variant`, `job` or `delivery`."""
+    """`study`, `instance`, `variant`, `job`, `result`, `delivery`, `commitment` or `note`."""
     subject_id: str
     from_state: str
     to_state: str
@@ -361,7 +390,9 @@ class ResultRecord:
     revision: int
     refusal: bool
     current: bool
-    """No later revision of (study, engine, task) exists."""
+    """No later revision of (study, engine, task) exists, and it was not taken back."""
+    state: ResultState = ResultState.NAMED
+    reason: str = ""
 
 
 @dataclass(frozen=True)

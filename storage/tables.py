@@ -285,6 +285,9 @@ results = Table(
     Column("series_instance_uid", UID, nullable=False),
     Column("sop_class_uid", UID, nullable=False),
     Column("refusal", Boolean, nullable=False, default=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("state_since", UtcDateTime, nullable=False),
     UniqueConstraint("run_key", "form", "kind", name="uq_results_run"),
     Index("ix_results_study_instance_uid", "study_instance_uid"),
 )

@@ -167,11 +167,12 @@ def ledger(
         queue = Queue(storage.database)
         said = account(storage.database, storage.blobs, now(), queue=queue, patience=patience, check_files=files)
     if as_json:
-        counts = {subject: dict(states) for subject, states in said.counts.items()}
-        typer.echo(json.dumps({"counts": counts, "unexplained": [vars(each) for each in said.unexplained]}))
+        typer.echo(json.dumps(views.ledger(said)))
     else:
         for subject, states in said.counts.items():
-            typer.echo(f"{subject:<10}" + ", ".join(f"{count} {state}" for state, count in states.items()))
+            since = said.oldest[subject]
+            told = (f"{count} {state} (oldest {since[state]:%Y-%m-%d %H:%M})" for state, count in states.items())
+            typer.echo(f"{subject:<10}" + (", ".join(told) or "none"))
         for each in said.unexplained:
             typer.echo(f"UNEXPLAINED {each.subject} {each.subject_id}: {each.why}")
         typer.echo(f"{len(said.unexplained)} unexplained")

@@ -433,6 +433,8 @@ def test_our_result_sent_back_is_success_and_no_input(database: Database, receiv
                 study_instance_uid=uid(1),
                 series_instance_uid=uid(1, 9),
                 sop_class_uid=ours["SOPClassUID"],
+                state="named",
+                state_since=at,
             )
         )
     made = receive(make_ct_instance(1, series=9, **ours), Origin(OriginKind.OURS))
