@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import BindParameter, Column, Connection, Integer, bindparam, insert, select, update
+from sqlalchemy import BindParameter, Column, ColumnElement, Connection, Integer, bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import Executable
 
@@ -92,11 +92,21 @@ def record_arrivals(connection: Connection, arrivals: Sequence[Arrival]) -> list
 def point_to(connection: Connection, arrival: Arrival, missing: str) -> bool:
     """Have an instance or a variant refer to the arrival's file in place of one that is missing; False: it does not."""
     changed = 0
+    # The copy came from elsewhere: its File Meta may be longer or shorter.
+    former = select(instances.c.size).where(instances.c.path == missing, _is_it(arrival))
+    if (size := connection.execute(former).scalar_one_or_none()) is not None:
+        more = studies.c.size_bytes + arrival.size - size
+        of_study = studies.c.study_instance_uid == arrival.study_instance_uid
+        connection.execute(update(studies).where(of_study).values(size_bytes=more))
     for table in (instances, variants):
         same = (table.c.sop_instance_uid == arrival.sop_instance_uid, table.c.path == missing)
         values = {"path": arrival.path, "size": arrival.size}
         changed += connection.execute(update(table).where(*same).values(values)).rowcount
     return changed > 0
+
+
+def _is_it(arrival: Arrival) -> ColumnElement[bool]:
+    return instances.c.sop_instance_uid == arrival.sop_instance_uid
 
 
 def _known(connection: Connection, arrivals: Sequence[Arrival]) -> dict[str, _Known]:
@@ -246,6 +256,7 @@ def _update_study(
         "number_of_series": row.number_of_series + new_series,
         "number_of_instances": row.number_of_instances + len(new),
         "number_of_inputs": row.number_of_inputs + len(inputs),
+        "size_bytes": row.size_bytes + sum(arrival.size for arrival, _ in new),
         "input_version": row.input_version + len(inputs),
         "last_instance_at": row.last_instance_at,
     }
@@ -373,7 +384,7 @@ _SELECT_STUDY = Prepared(
         select(
             *(studies.c.study_instance_uid, studies.c.state, studies.c.modalities, studies.c.decision_number),
             *(studies.c.number_of_series, studies.c.number_of_instances, studies.c.number_of_inputs),
-            *(studies.c.input_version, studies.c.last_instance_at),
+            *(studies.c.input_version, studies.c.size_bytes, studies.c.last_instance_at),
         )
         .where(studies.c.study_instance_uid == bindparam("uid"))
         .with_for_update()
@@ -387,7 +398,8 @@ _UPDATE_STUDY = Prepared(
             _open_values(
                 (
                     *(studies.c.modalities, studies.c.number_of_series, studies.c.number_of_instances),
-                    *(studies.c.number_of_inputs, studies.c.input_version, studies.c.last_instance_at),
+                    *(studies.c.number_of_inputs, studies.c.input_version, studies.c.size_bytes),
+                    studies.c.last_instance_at,
                 )
             )
         )

@@ -191,21 +191,17 @@ class Index:
                 func.count().label("studies"),
                 func.sum(studies.c.number_of_series).label("series"),
                 func.sum(studies.c.number_of_instances).label("instances"),
+                func.sum(studies.c.size_bytes).label("bytes"),
             )
             .where(may_see(visible, studies.c.study_instance_uid))
             .group_by(studies.c.state)
         )
-        size = select(func.coalesce(func.sum(instances.c.size), 0).label("size")).where(
-            may_see(visible, instances.c.study_instance_uid)
-        )
-        with self._database.read() as connection:
-            rows = connection.execute(by_state).all()
-            size_bytes = connection.execute(size).scalar_one()
+        rows = self._fetch(by_state)
         return Totals(
             studies=sum(row.studies for row in rows),
             series=sum(row.series for row in rows),
             instances=sum(row.instances for row in rows),
-            bytes=int(size_bytes),
+            bytes=int(sum(row.bytes for row in rows)),
             studies_by_state={StudyState(row.state): row.studies for row in rows},
         )
 

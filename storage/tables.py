@@ -80,6 +80,7 @@ studies = Table(
     Column("number_of_series", Integer, nullable=False, default=0),
     Column("number_of_instances", Integer, nullable=False, default=0),
     Column("number_of_inputs", Integer, nullable=False, default=0),
+    Column("size_bytes", BigInteger, nullable=False, default=0),  # of all that is kept of it, side store apart
     Column("state", String(32), nullable=False),
     Column("reason", Text, nullable=False, default=""),
     Column("state_since", UtcDateTime, nullable=False),
@@ -389,6 +390,32 @@ announced_instances = Table(
     Column("series_instance_uid", UID, nullable=False, default=""),
     Column("sop_class_uid", UID, nullable=False, default=""),
     Index("ix_announced_instances_sop_instance_uid", "sop_instance_uid"),
+)
+
+#: Files of what was deleted: no longer kept, to be removed. Reconciling takes none of them in again.
+discarded_files = Table(
+    "discarded_files",
+    metadata,
+    Column("path", String(255), primary_key=True),
+    Column("discarded_at", UtcDateTime, nullable=False),
+)
+
+#: Work items (UPS), asked for over HTTP.
+workitems = Table(
+    "workitems",
+    metadata,
+    Column("workitem_uid", UID, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("transaction_uid", UID, nullable=False, default=""),  # of who performs it
+    Column("study_instance_uid", UID, nullable=False, default=""),  # that it is about; it may not be kept
+    Column("engine", String(64), nullable=False, default=""),  # of ours that is to do it; empty: others do it
+    Column("job_id", String(160), nullable=False, default=""),
+    Column("attributes", Text, nullable=False),  # DICOM JSON, state and transaction UID apart
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+    Index("ix_workitems_state", "state", "created_at"),
+    Index("ix_workitems_study_instance_uid", "study_instance_uid"),
 )
 
 transitions = Table(
