@@ -97,10 +97,10 @@ def _policies() -> str:
         + " (PS3.4 B.3.1) with level 2, digital signature level 3, no coercion. On any other, one message is answered"
         + " after the other. User identity is taken as it is, unless the peer's entry lists `users`:"
         + " then user and passcode (type 2) must be one of these, or the association is rejected. A positive response"
-        + " to types 1 and 2 is given on associations for storage and verification. A DIMSE request that an"
-        + " association for storage has no service for is answered 0x0211. What breaks PS3.8 is answered by"
-        + " A-ABORT, source 2, reason 1, 2, 5 or 6; a command set that is none, and a peer that is too slow, by source"
-        + " 0.\n"
+        + " to types 1 and 2 is given where it is asked for. A DIMSE request that its presentation context has no"
+        + " service for is answered 0x0211; a Priority that is left out counts as medium. What breaks PS3.8 is"
+        + " answered by A-ABORT, source 2, reason 1, 2, 5 or 6; a command set that is none, and a peer that is too"
+        + " slow, by source 0.\n"
     )
 
 

@@ -36,7 +36,7 @@ def _character_sets() -> str:
 def _security() -> str:
     return (
         "Security\n\nShipped, DIMSE and HTTP listen on the machine itself only. Peers are known by AE title and"
-        " address. Secure transport connection profiles are not offered over DIMSE. HTTP asks for a key"
+        " address, and over TLS by certificate (see secure transport). HTTP asks for a key"
         " (`Authorization: Bearer` or Basic) on every other bind than the machine's own. Attributes of patients are"
         " not written to the log.\n"
     )

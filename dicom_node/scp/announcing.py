@@ -14,7 +14,7 @@ from pynetdicom.dimse_primitives import N_CREATE, N_SET
 from pynetdicom.events import Event
 
 from dicom_node.scp import availability, performed_step
-from dicom_node.scp.requests import NO_SUCH_SOP_CLASS, UNRECOGNIZED_OPERATION, RequestRefused, answer
+from dicom_node.scp.requests import NO_SUCH_SOP_CLASS, RequestRefused, answer
 from dicom_node.scp.services import ScpParts
 from dicom_node.scp.status import PROCESSING_FAILURE
 from storage.announcements import Announcements
@@ -52,7 +52,7 @@ class AnnouncementService:
             named = str(cast(N_SET, event.request).RequestedSOPClassUID)
             return answer(event, parts.register, "set", lambda: self._serve(self.sets, named, event, parts))
 
-        return [(evt.EVT_N_CREATE, on_create), (evt.EVT_N_SET, on_set), (evt.EVT_N_GET, _not_offered)]
+        return [(evt.EVT_N_CREATE, on_create), (evt.EVT_N_SET, on_set)]
 
     def _serve(self, table: Mapping[str, Serve], named: str, event: Event, parts: ScpParts) -> Dataset | None:
         serve = table.get(str(event.context.abstract_syntax))
@@ -64,7 +64,3 @@ class AnnouncementService:
         reply = serve(self.announcements, event, entry.origin, self.clock())
         log.info("announcement taken", extra={"action": "announced", **entry.facts, "sop_class_uid": named})
         return reply
-
-
-def _not_offered(_: Event) -> tuple[int, None]:
-    return UNRECOGNIZED_OPERATION, None

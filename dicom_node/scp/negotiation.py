@@ -89,16 +89,17 @@ def answer(request: AssociateRequest, accept: Collection[Service], *, maximum_pd
             if sop_class_uid in taken and service_of(sop_class_uid) == "store"
         ),
         window=window(request.window),
-        user_acknowledged=acknowledges(request.user_identity),
+        user_acknowledged=request.user_identity is not None
+        and acknowledges(request.user_identity.kind, response_requested=request.user_identity.response_requested),
     )
 
 
-def acknowledges(identity: UserIdentity | None) -> bool:
+def acknowledges(kind: int, *, response_requested: bool) -> bool:
     """Tell whether a user identity is answered: where that is asked for, and can be without a token of a server.
 
     Source: PS3.7 D.3.3.7.2.
     """
-    return identity is not None and identity.response_requested and identity.kind in (_USER, _USER_AND_PASSCODE)
+    return response_requested and kind in (_USER, _USER_AND_PASSCODE)
 
 
 def knows_user(identity: UserIdentity | None, users: Mapping[str, SecretStr]) -> bool:

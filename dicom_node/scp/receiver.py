@@ -14,9 +14,13 @@ from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
-from pynetdicom.pdu_primitives import A_ASSOCIATE, A_P_ABORT, SOPClassCommonExtendedNegotiation
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    A_P_ABORT,
+    SOPClassCommonExtendedNegotiation,
+    UserIdentityNegotiation,
+)
 
 from configs.errors import NodeError
 from configs.peers import Peer
@@ -28,12 +32,14 @@ from dicom_node.scp.connection import BoundedConnection, Bounds
 from dicom_node.scp.contexts import service_of, storage_outside_dictionary, supported_contexts
 from dicom_node.scp.front import Front, Gate, log_end
 from dicom_node.scp.hosts import HostNames
+from dicom_node.scp.negotiation import acknowledges
 from dicom_node.scp.pace import Pace
-from dicom_node.scp.register import OpenAssociation, Register
+from dicom_node.scp.register import Register
 from dicom_node.scp.server import BoundedServer, Reception, Secure, listen, securing
 from dicom_node.scp.services import ScpParts, ScpService
-from dicom_node.scp.status import INVALID_SOP_INSTANCE, SUCCESS
+from dicom_node.scp.status import SUCCESS
 from dicom_node.scp.store import StoreParts, handle_store
+from dicom_node.scp.unserved import answer_unserved
 from dicom_node.tls import incoming_context
 from storage.associations import Associations
 from storage.intake import Intake, utc_now
@@ -232,6 +238,7 @@ class Receiver:
         if isinstance(entry, Refused):
             return entry
         association.acceptor.supported_contexts = contexts
+        _acknowledge_user(association)
         return None
 
     def _on_established(self, event: Event) -> None:
@@ -249,11 +256,7 @@ class Receiver:
         if entry is None:
             return
         entry.connection.message_ended()
-        if not isinstance(event.message, C_STORE_RQ):
-            return
-        command = event.message.command_set
-        if not command.get("AffectedSOPInstanceUID") or not command.get("AffectedSOPClassUID"):
-            _answer_unnamed(event, entry)
+        if answer_unserved(event, entry) or not isinstance(event.message, C_STORE_RQ):
             return
         entry.stores_waiting += 1
         if entry.stores_waiting > _MOST_STORES_WAITING:
@@ -292,6 +295,20 @@ def _reject(association: Association, rejection: Rejection) -> None:
     association.kill()  # waits until the rejection is sent
 
 
+def _acknowledge_user(association: Association) -> None:
+    """Answer a user identity where that is asked for: pynetdicom answers tokens alone.
+
+    Source: PS3.7 D.3.3.7.2 (the response to types 1 and 2 is empty).
+    """
+    identity = association.requestor.user_identity
+    if identity is None:
+        return
+    if acknowledges(identity.user_identity_type or 0, response_requested=identity.positive_response_requested):
+        response = UserIdentityNegotiation()
+        response.server_response = b""
+        association.acceptor.add_negotiation_item(response)
+
+
 def _on_common_extended(event: Event) -> dict[UID, SOPClassCommonExtendedNegotiation]:
     """Have every storage context served as storage, whether pynetdicom knows its SOP Class or not."""
     return storage_outside_dictionary(event.assoc.acceptor.supported_contexts)
@@ -299,12 +316,3 @@ def _on_common_extended(event: Event) -> dict[UID, SOPClassCommonExtendedNegotia
 
 def _on_echo(_: Event) -> int:
     return SUCCESS
-
-
-def _answer_unnamed(event: Event, entry: OpenAssociation) -> None:
-    """Answer a C-STORE that names no instance: pynetdicom would not answer at all."""
-    log.warning("instance not kept: the request does not name it", extra={"action": "store_failed", **entry.facts})
-    answer = C_STORE()
-    answer.MessageIDBeingRespondedTo = event.message.command_set.get("MessageID", 0)
-    answer.Status = INVALID_SOP_INSTANCE
-    event.assoc.dimse.send_msg(answer, cast(int, event.message.context_id))

@@ -86,20 +86,26 @@ def test_a_peer_without_users_is_let_in_whoever_uses_it(said: Any, sop_class: st
         assert ask(here, said, sop_class).is_released
 
 
+@pytest.mark.parametrize("sop_class", [VERIFICATION, COMMITMENT])
 @pytest.mark.parametrize(("kind", "answered"), [(1, True), (2, True), (3, False), (5, False)])
-def test_a_positive_response_is_given_to_users_and_left_out_for_tokens(kind: int, answered: bool) -> None:
-    with listening() as here:
+def test_a_positive_response_is_given_to_users_and_left_out_for_tokens(
+    kind: int, answered: bool, sop_class: str
+) -> None:
+    with listening(peers={"ct1": a_peer(accept=["echo", "commit"])}) as here:
         said = identity(kind, b"x", b"y" if kind == 2 else b"", answer=True)
-        association = ask(here, said, VERIFICATION)
+        association = ask(here, said, sop_class)
         response = association.acceptor.user_identity
     assert (response is not None) == answered
     if answered:
         assert response.server_response == b""
 
 
-def test_no_response_is_given_where_none_was_asked_for() -> None:
-    with listening() as here:
-        assert ask(here, identity(2, b"x", b"y"), VERIFICATION).acceptor.user_identity is None
+@pytest.mark.parametrize("sop_class", [VERIFICATION, COMMITMENT])
+def test_no_response_is_given_where_none_was_asked_for(sop_class: str) -> None:
+    with listening(peers={"ct1": a_peer(accept=["echo", "commit"])}) as here:
+        association = ask(here, identity(2, b"x", b"y"), sop_class)
+    assert association.is_released
+    assert association.acceptor.user_identity is None
 
 
 def test_a_passcode_that_is_not_hashed_stops_the_start_and_shows_nowhere() -> None:
