@@ -52,7 +52,7 @@ def test_slow_peers_are_ended_and_hold_nobody_up(tmp_path: Path) -> None:
 
 
 def test_connections_leave_nothing_behind(tmp_path: Path) -> None:
-    leak = many_connections(tmp_path, associations=150, bare=150, aborts=50)
+    leak = many_connections(tmp_path, associations=300, bare=300, aborts=50, queries=100)
     assert leak.after.rss_mb - leak.before.rss_mb <= 20, leak
 
 

@@ -128,13 +128,14 @@ def network(run: Run) -> Iterator[Line]:
         slow.p95_ms <= 2 * slow.baseline_p95_ms,
     )
     many = run.count(10_000)
-    leak = many_connections(run.folder(), associations=many, bare=many, aborts=run.count(1000))
+    leak = many_connections(run.folder(), associations=many, bare=many, aborts=run.count(1000), queries=run.count(2000))
     grown = leak.after.rss_mb - leak.before.rss_mb
     yield Line(
-        f"{many} of 10,000 associations, {many} of 10,000 bare connects, {leak.aborts} of 1,000 aborts: memory grown by",
+        f"{many} of 10,000 associations, {many} of 10,000 bare connects, {leak.aborts} of 1,000 aborts, {leak.queries} of 2,000 "
+        "associations for queries: memory grown by",
         f"{grown:.1f} MB (bound 20); threads {leak.before.threads} → {leak.after.threads}, descriptors "
         f"{leak.before.descriptors} → {leak.after.descriptors}",
-        grown <= 20,
+        grown <= 20 and leak.after.threads <= leak.before.threads and leak.after.sockets <= leak.before.sockets,
     )
     refused = refuse_many(run.folder(), count=1000)
     yield Line(

@@ -15,7 +15,9 @@ from tests.builders.node import NodeProcess, wait_until
 from tests.builders.wire import Gone, Mill, Modality, Rejected, associate_rq, store_message
 from tests.chaos.audit import Found, audit
 
-PEERS = {"modality": {"ae_title": "CT1", "from": ["127.0.0.1"], "accept": ["echo", "store"]}}
+PEERS = {"modality": {"ae_title": "CT1", "from": ["127.0.0.1"], "accept": ["echo", "store", "find"]}}
+#: What leads an association to pynetdicom.
+_QUERY = (("1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.1.2.1"),)
 _CUTS = ("reset", "half_close", "abort", "close")
 
 
@@ -143,12 +145,13 @@ def warm_up(node: NodeProcess) -> None:
 
 
 def settled(pid: int) -> Costs:
-    """Look at a process once its threads do not get fewer any more."""
-    now = costs_of(pid)
+    """Look at a process once its threads do not get fewer any more, three seconds long."""
+    now, still = costs_of(pid), 0
     for _ in range(20):
         time.sleep(1.0)
         before, now = now, costs_of(pid)
-        if now.threads >= before.threads:
+        still = still + 1 if now.threads >= before.threads else 0
+        if still == 3:
             break
     return now
 
@@ -167,27 +170,36 @@ class Leak:
     associations: int
     bare_connects: int
     aborts: int
+    queries: int
     before: Costs
     after: Costs
 
 
-def many_connections(folder: Path, *, associations: int, bare: int, aborts: int) -> Leak:
-    """Open and end so many associations and bare connections, and look at what the receiver holds then."""
+def many_connections(folder: Path, *, associations: int, bare: int, aborts: int, queries: int) -> Leak:
+    """Open and end so many associations and bare connections, and look at what the receiver holds then.
+
+    `queries`: associations that ask for C-FIND, and so are pynetdicom's; every tenth of them is aborted.
+    """
     with node_up(folder) as node:
         receiver = node.role_pids()["receiver"]
         warm_up(node)
         for _ in range(min(200, associations)):
             Modality(node.dimse_port).release()
+        for _ in range(min(50, queries)):
+            Modality(node.dimse_port, contexts=_QUERY).release()
         before = settled(receiver)
-        for number in range(max(associations, bare, aborts)):
+        for number in range(max(associations, bare, aborts, queries)):
             if number < associations:
                 Modality(node.dimse_port).release()
             if number < bare:
                 socket.create_connection(("127.0.0.1", node.dimse_port), timeout=10).close()
             if number < aborts:
                 Modality(node.dimse_port).abort()
+            if number < queries:
+                asker = Modality(node.dimse_port, contexts=_QUERY)
+                (asker.release if number % 10 else asker.abort)()
         wait_until(lambda: _is_back(receiver, before), within_s=30, what="threads and descriptors are back")
-        return Leak(associations, bare, aborts, before, settled(receiver))
+        return Leak(associations, bare, aborts, queries, before, settled(receiver))
 
 
 @dataclass(frozen=True)
