@@ -5,7 +5,7 @@ BASE := $(PYTHON3) scripts/bootstrap.py
 export OPENBLAS_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup run demo test unit check bench bench-ingest bench-dicomweb bench-results chaos conformance clean
+.PHONY: help setup run demo viewer test unit test-viewer check bench bench-ingest bench-dicomweb bench-results chaos conformance clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,10 +21,20 @@ demo: ## the main job in one command; FROM=folder takes real files, KEEP=1 leave
 	@$(BASE)
 	@$(BIN)/dicom-node demo $(if $(FROM),--from "$(FROM)") $(if $(KEEP),--keep)
 
+viewer: ## add the OHIF viewer to the node (an npm package, 50 MB); FROM=file takes it from there, REGISTRY=address asks there
+	@$(BASE)
+	@$(BIN)/python -m dicomweb.viewer.package $(if $(FROM),--from "$(FROM)") $(if $(REGISTRY),--registry "$(REGISTRY)")
+
 test: setup ## all tests; installs independent peers where it may
 	@scripts/test_tools.sh
+	@$(BIN)/python -m dicomweb.viewer.package --to build/viewer || echo "The tests that look at the viewer are reported as not run." >&2
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 	@echo "Not part of this run: make bench (figures, not checks), make chaos (kills, cuts and fuzzing at length)."
+
+test-viewer: setup ## drive the viewer in headless Chromium; pictures of what was seen go to build/viewer-seen
+	@scripts/test_tools.sh
+	@$(BIN)/python -m dicomweb.viewer.package --to build/viewer
+	@$(BIN)/python -m pytest -q tests/acceptance/test_viewer.py
 
 unit: setup ## unit tests alone
 	@$(BIN)/python -m pytest -q tests/unit -n 2

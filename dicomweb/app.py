@@ -13,6 +13,7 @@ from dicomweb.console import pages
 from dicomweb.edge import Edge
 from dicomweb.ports import WebParts
 from dicomweb.services import services
+from dicomweb.viewer import serving
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"]
 
@@ -37,7 +38,8 @@ def create_app(parts: WebParts) -> FastAPI:
     )
     accesses = Accesses(parts.audit, parts.now)
     base_url = base_url_of(parts.settings.http)
-    console = pages.Pages(parts)
+    viewer = serving.Viewer(parts.settings.data_dir / "viewer")
+    console = pages.Pages(parts, viewer_at=lambda: serving.STUDY if viewer.installed() else "")
     problems.install(app, console.problem)
     app.include_router(health.routes(parts, access.requires))
     app.include_router(api.routes(parts, access.requires, accesses))
@@ -45,6 +47,7 @@ def create_app(parts: WebParts) -> FastAPI:
         app.include_router(router)
     app.include_router(pages.routes(parts, console, access, accesses))
     app.include_router(pages.about(app, console, access))
+    app.include_router(serving.routes(parts, console, access, viewer))
     origins = list(parts.settings.http.cors_origins)
     if origins:
         app.add_middleware(

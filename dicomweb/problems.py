@@ -65,6 +65,8 @@ _HEADERS = {
     401: {"WWW-Authenticate": 'Bearer realm="dicom-node", Basic realm="dicom-node"'},
     503: {"Retry-After": "5"},
 }
+#: For who asks from within a page: browsers answer Basic with a window of their own, over that page.
+_IN_A_PAGE = {"WWW-Authenticate": 'Bearer realm="dicom-node"'}
 Page = Callable[[int, str], Response]
 
 
@@ -88,7 +90,9 @@ def install(app: FastAPI, page: Page) -> None:
         status = status_for(error)
         if status >= 500:
             log.error("request failed", extra={"action": "http_failed", "error": error.code, "status": status})
-        return answer(request, status, error.code, str(error), _HEADERS.get(status))
+        in_a_page = status == 401 and request.headers.get("sec-fetch-dest") == "empty"
+        headers = _IN_A_PAGE if in_a_page else _HEADERS.get(status)
+        return answer(request, status, error.code, str(error), headers)
 
     @app.exception_handler(HTTPException)
     def by_framework(request: Request, error: HTTPException) -> Response:

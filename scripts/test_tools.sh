@@ -11,6 +11,7 @@ need dciodvfy dicom3tools
 need Orthanc orthanc
 need pdftotext poppler-utils
 need strace strace
+need chromium chromium
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && [ -z "${NO_APT:-}" ]; then

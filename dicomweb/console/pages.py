@@ -2,7 +2,8 @@
 
 # No postponed annotations here: the framework reads `Annotated[…, Depends]` made inside functions.
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ from dicomweb.names import Uid
 from dicomweb.ports import WebParts
 from storage.errors import NotKept
 from storage.records import StudyState
+from storage.visibility import CANONICAL_FORM
 
 _HERE = Path(__file__).parent
 _PAGE = 50
@@ -74,16 +76,20 @@ def _door(pages: "Pages", access: Access) -> APIRouter:
         )
 
     @router.get("/console/login")
-    def login_page() -> HTMLResponse:
-        return pages.answer("login.html", {"wrong": False})
+    def login_page(next: Annotated[str, Query(max_length=4000)] = "") -> HTMLResponse:  # noqa: A002 (as it is written)
+        return pages.answer("login.html", {"wrong": False, "next": _own_page(next)})
 
     @router.post("/console/login")
-    def login(request: Request, key: Annotated[str, Form(max_length=1000)]) -> Response:
+    def login(
+        request: Request,
+        key: Annotated[str, Form(max_length=1000)],
+        next: Annotated[str, Form(max_length=4000)] = "",  # noqa: A002 (as it is written)
+    ) -> Response:
         try:
             token = access.log_in(key.strip())
         except NotAuthenticated:
-            return pages.answer("login.html", {"wrong": True}, status=401)
-        response = RedirectResponse("/console", status_code=303)
+            return pages.answer("login.html", {"wrong": True, "next": _own_page(next)}, status=401)
+        response = RedirectResponse(_own_page(next) or "/console", status_code=303)
         is_secure = request.url.scheme == "https" or request.headers.get("x-forwarded-proto") == "https"
         response.set_cookie(
             SESSION_COOKIE, token, httponly=True, samesite="strict", secure=is_secure, max_age=SESSION_LASTS_S
@@ -136,7 +142,8 @@ def _rooms(parts: WebParts, pages: "Pages", access: Access, accesses: Accesses) 
 class Pages:
     """Renders pages."""
 
-    def __init__(self, parts: WebParts) -> None:
+    def __init__(self, parts: WebParts, *, viewer_at: Callable[[], str]) -> None:
+        """Prepare; `viewer_at`: where the viewer shows the study whose UID is put behind it, empty without viewer."""
         self._parts = parts
         self._zone = ZoneInfo(parts.settings.node.timezone)
         self._environment = Environment(
@@ -148,6 +155,7 @@ class Pages:
         )
         self._environment.filters |= {"clock": self._clock, "mood": _mood, "person": _person, "date": _date}
         self._environment.globals |= {"version": parts.version, "settings": parts.settings}
+        self._environment.globals |= {"viewer_at": viewer_at, "canonical_form": CANONICAL_FORM}
 
     def answer(
         self, template: str, values: Mapping[str, Any], *, caller: Caller | None = None, status: int = 200
@@ -220,6 +228,12 @@ class Pages:
             return "-"
         at = datetime.fromisoformat(moment).astimezone(self._zone)
         return f"{at:%Y-%m-%d %H:%M:%S} {at.tzname()}"
+
+
+def _own_page(path: str) -> str:
+    """Give a page of ours that somebody wanted to see before logging in; empty for anything else."""
+    is_ours = re.fullmatch(r"/(?:viewer|console)(?:[/?][\w./?=&%,:+-]*)?", path, re.ASCII) is not None
+    return path if is_ours else ""
 
 
 def _person(name: str) -> str:

@@ -31,6 +31,9 @@ NEEDED: dict[tuple[str, str], str] = {
     ("GET", "/console/login"): OPEN,
     ("POST", "/console/login"): OPEN,
     ("GET", "/console/style.css"): OPEN,
+    ("GET", "/viewer"): OPEN,  # files without data
+    ("GET", "/viewer/app-config.js"): OPEN,  # to the unknown it says where to log in
+    ("GET", "/viewer/{path:path}"): OPEN,
     ("GET", "/info"): KNOWN,
     ("GET", "/docs"): KNOWN,
     ("GET", "/openapi.json"): KNOWN,
