@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,10 @@ class FrameDecoder(Protocol):
 
     def frame(self, part10: BinaryIO, frame_index: int, target: str) -> bytes:
         """Give one frame of an instance in a transfer syntax."""
+        ...
+
+    def picture(self, part10: BinaryIO, frame_index: int, *, form: Literal["PNG", "JPEG"]) -> bytes:
+        """Give one frame of an instance as a picture."""
         ...
 
 

@@ -27,7 +27,12 @@ def _objects() -> str:
     report, outlines = MEASUREMENT_REPORTS[CANONICAL.report], SEGMENTATIONS[CANONICAL.outlines]
     rows = (
         (name_of(report), report, "TID 1500 Imaging Measurement Report, with TID 1410, 1411, 1501, 300, 4019"),
-        (name_of(outlines), outlines, "BINARY, one frame per segment and slice, on the source's own grid"),
+        (
+            name_of(outlines),
+            outlines,
+            "BINARY, one frame per segment and slice, on the source's own grid; where the source has no place, no plane"
+            " groups",
+        ),
     )
     others = (
         *(

@@ -6,15 +6,20 @@ import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from PIL import Image
 
 from dicom_node.worker.parts import WorkerParts
 from dicom_node.worker.revisions import RunFacts, revision_reason
 from dicom_node.worker.sources import headers_of, sources_of
 from inference.findings_codec import decode_findings, frame_numbers_of
+from inference.pixels import render_frame
 from inference.results.build import build_results, encode
 from inference.results.evidence import Evidence
 from inference.results.forms import CANONICAL, Form
-from inference.results.pictures import Pictures, WindowedPictures, window_of
+from inference.results.pictures import Picture, Pictures, RenderedPictures, WindowedPictures, window_of, window_said
 from inference.results.result import Result
 from inference.results.run import Predecessor, Run
 from inference.volume import read_volume
@@ -82,15 +87,28 @@ def build_from(record: FindingsRecord, node: WorkerParts, form: Form = CANONICAL
     instances = {uid: inputs.get(uid) or node.index.instance(uid) for uid in used}
     headers = dict(zip(instances, headers_of(node.blobs, list(instances.values())), strict=True))
     evidence = Evidence.of_frames([headers[uid] for uid in used], frame_numbers_of(record.content))
-    pictures = _pictures(list(instances.values()), node) if form.has_pictures and findings.refusal is None else None
+    shown = form.has_pictures and findings.refusal is None
+    pictures = _pictures([instances[uid] for uid in used], evidence, node) if shown else None
     return build_results(findings, evidence, run_of(record, node), node.identity, form, pictures)
 
 
-def _pictures(instances: Sequence[InstanceRecord], node: WorkerParts) -> Pictures:
+def _pictures(used: Sequence[InstanceRecord], evidence: Evidence, node: WorkerParts) -> Pictures:
     """Give the used images as shown: in the same order as the engine read them."""
-    volume = read_volume(sources_of(node.blobs, instances), node.decoder)
+    if evidence.lies_nowhere:
+        return RenderedPictures(partial(_rendered, used, evidence, node), window_said(evidence[0]))
+    instances = {one.sop_instance_uid: one for one in used}
+    volume = read_volume(sources_of(node.blobs, list(instances.values())), node.decoder)
     centre, width = window_of(volume.headers[0])
     return WindowedPictures(volume.array, centre, width)
+
+
+def _rendered(used: Sequence[InstanceRecord], evidence: Evidence, node: WorkerParts, index: int) -> Picture:
+    frame_index = (evidence.frame_numbers[index] or 1) - 1
+    with node.blobs.open(used[index].path) as file:
+        if node.decoder is None:
+            return render_frame(file, frame_index)
+        png = node.decoder.picture(file, frame_index, form="PNG")
+    return np.asarray(Image.open(io.BytesIO(png)))
 
 
 def _build_and_keep(record: FindingsRecord, node: WorkerParts, form: Form) -> list[ResultRecord]:

@@ -22,7 +22,7 @@ from inference.results.document import make_document
 from inference.results.elements import items_of, text_of
 from inference.results.evidence import Evidence
 from inference.results.forms import CANONICAL, Form
-from inference.results.identity import COPIED, COPIED_TO_IMAGES, SourceIdentity
+from inference.results.identity import COPIED, COPIED_TO_IMAGES, COPIED_WITH_PLACE, COPIED_WITHOUT_PLACE, SourceIdentity
 from inference.results.key_objects import Rejection, make_key_objects
 from inference.results.pictures import Pictures
 from inference.results.read import segments_of
@@ -206,7 +206,7 @@ class _Finisher:
         self._put_equipment(dataset)
         self._identity.put_into(dataset, COPIED)
         if kind == "seg":
-            self._identity.put_into(dataset, COPIED_TO_IMAGES)
+            self._put_source_of_outlines(dataset)
         requests = self._identity.requests()
         if kind in ("sr", "text", "key-objects") and requests:
             dataset.ReferencedRequestSequence = requests
@@ -214,6 +214,13 @@ class _Finisher:
         self._identity.write_character_set(dataset)
         part10 = write_part10(dataset)
         return Result(kind, str(self._form), dcmread(io.BytesIO(part10)), part10)
+
+    def _put_source_of_outlines(self, dataset: Dataset) -> None:
+        """Say of what body part an image is, and where it lies or which way it shows the patient."""
+        placed = "FrameOfReferenceUID" in dataset
+        self._identity.put_into(dataset, (*COPIED_TO_IMAGES, *(COPIED_WITH_PLACE if placed else COPIED_WITHOUT_PLACE)))
+        if not placed and "PatientOrientation" not in dataset:
+            dataset.PatientOrientation = None  # type 2C: present, and not known
 
     def _put_times(self, dataset: Dataset) -> None:
         """All times are the start of the analysis, so that the same run gives the same bytes."""

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom import Dataset
 
-from inference.errors import UnusableAnswer
 from inference.findings import Findings, ImageLocation
 from inference.results import codes, words
 from inference.results.drawing import Mark, Outline, annotated
-from inference.results.elements import numbers
+from inference.results.elements import pixel_proportions, text_of
 from inference.results.evidence import Evidence
 from inference.results.forms import MULTI_FRAME_TRUE_COLOR_CAPTURE, SECONDARY_CAPTURE, Form
-from inference.results.key_images import KeyImage, key_images
+from inference.results.key_images import KeyImage, is_on, key_images
 from inference.results.orientation_letters import edge_letters
 from inference.results.page import summary_page
 from inference.results.pictures import Picture, Pictures
@@ -56,6 +55,7 @@ def make_capture(findings: Findings, evidence: Evidence, run: Run, pictures: Pic
     capture = _capture([each.picture for each in drawn], "capture", run, form)
     capture.DerivationDescription = f"Outlines of {run.engine.name} {run.engine.version} drawn on the images. {said}"
     capture.SourceImageSequence = [source_item(each.header, each.frame_number) for each in drawn]
+    _put_recognizable(capture, evidence[0])
     letters = {edge_letters(each.header) for each in drawn}
     sides = letters.pop()
     if sides is not None and not letters:
@@ -72,9 +72,21 @@ def make_summary(findings: Findings, evidence: Evidence, run: Run, pictures: Pic
     capture.SourceImageSequence = [source_item(each.header, each.frame_number) for each in drawn] or [
         source_item(evidence[0])
     ]
+    _put_recognizable(capture, evidence[0])
     if findings.refusal is not None:
         capture.SeriesDescription = words.REFUSED
     return capture
+
+
+def _put_recognizable(capture: Dataset, source: Dataset) -> None:
+    """Say whether the patient may be recognized: as the source says; a photograph that says nothing may show a face.
+
+    Source: PS3.3 C.7.6.1 (Recognizable Visual Features, type 3).
+    """
+    said = text_of(source, "RecognizableVisualFeatures")
+    is_photograph = source.get("SamplesPerPixel", 1) != 1
+    if said in ("YES", "NO") or not is_photograph:
+        capture.RecognizableVisualFeatures = said if said in ("YES", "NO") else "NO"
 
 
 def drawn_key_images(
@@ -99,23 +111,22 @@ def _picture(image: KeyImage, findings: Findings, evidence: Evidence, run: Run, 
         for segment in findings.segments
         if segment.label in image.shows
     ]
-    spacing = numbers(header, "PixelSpacing", 2) or (1.0, 1.0)
     maker = "classical, not AI" if run.engine.kind == "classical" else "AI"
     return annotated(
         pictures.shown(image.index),
         outlines,
-        list(_marks(findings, str(header.SOPInstanceUID))),
+        list(_marks(findings, str(header.SOPInstanceUID), evidence.frame_numbers[image.index])),
         corner=(words.MARK, f"{run.engine.name} ({maker})", "not for diagnosis"),
         where=(f"image {image.index + 1} of {len(evidence)}", pictures.window),
         edges=edge_letters(header),
-        pixel_mm=(spacing[0], spacing[1]),
+        proportions=pixel_proportions(header),
     )
 
 
-def _marks(findings: Findings, sop_instance_uid: str) -> Iterator[Mark]:
+def _marks(findings: Findings, sop_instance_uid: str, frame_number: int | None) -> Iterator[Mark]:
     for group in findings.groups:
         place = group.location
-        if isinstance(place, ImageLocation) and place.sop_instance_uid == sop_instance_uid:
+        if isinstance(place, ImageLocation) and is_on(place, sop_instance_uid, frame_number):
             yield Mark(_line_of(place), group.finding.meaning, closed=place.graphic in ("CIRCLE", "ELLIPSE"))
 
 
@@ -144,8 +155,7 @@ def _line_of(place: ImageLocation) -> tuple[tuple[float, float], ...]:
 
 def _capture(frames: Sequence[Picture], kind: Kind, run: Run, form: Form) -> Dataset:
     """Put pictures of one size into one object, without the source's identity, times and character set."""
-    if len({frame.shape for frame in frames}) != 1:
-        raise UnusableAnswer("key images of different size cannot stand in one capture")
+    frames = _of_one_size(frames)
     made = Dataset()
     made.SOPClassUID = MULTI_FRAME_TRUE_COLOR_CAPTURE if kind == "capture" else SECONDARY_CAPTURE
     made.SOPInstanceUID = result_uid(run.run_key, str(form), kind)
@@ -158,7 +168,6 @@ def _capture(frames: Sequence[Picture], kind: Kind, run: Run, form: Form) -> Dat
     made.PatientOrientation = made.Laterality = ""
     made.ConversionType = "WSD"
     made.BurnedInAnnotation = "YES"
-    made.RecognizableVisualFeatures = "NO"
     made.LossyImageCompression = "00"
     made.DerivationCodeSequence = [codes.concept(codes.SEGMENTATION_DERIVATION)]
     made.SamplesPerPixel, made.PhotometricInterpretation, made.PlanarConfiguration = 3, "RGB", 0
@@ -172,6 +181,20 @@ def _capture(frames: Sequence[Picture], kind: Kind, run: Run, form: Form) -> Dat
         made.PageNumberVector = list(range(1, len(frames) + 1))
     pixels = b"".join(np.ascontiguousarray(frame).tobytes() for frame in frames)
     made.PixelData = pixels + bytes(len(pixels) % 2)
+    return made
+
+
+def _of_one_size(frames: Sequence[Picture]) -> Sequence[Picture]:
+    """Set pictures in the middle of black ones as large as the largest: frames of one object have one size."""
+    rows, columns = (max(frame.shape[side] for frame in frames) for side in (0, 1))
+    if all(frame.shape[:2] == (rows, columns) for frame in frames):
+        return frames
+    made = []
+    for frame in frames:
+        whole = np.zeros((rows, columns, 3), dtype=np.uint8)
+        top, left = (rows - frame.shape[0]) // 2, (columns - frame.shape[1]) // 2
+        whole[top : top + frame.shape[0], left : left + frame.shape[1]] = frame
+        made.append(whole)
     return made
 
 

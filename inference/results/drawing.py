@@ -19,6 +19,8 @@ Colour = tuple[int, int, int]
 #: A picture is enlarged by whole pixels until its shorter side has this many: smaller text is not read.
 _SHORTEST_SIDE = 512
 _LONGEST_SIDE = 2048
+#: Side of an image on which letters and lines have their plain size.
+_USUAL_SIDE = 640
 _WHITE, _GREY, _AMBER = (255, 255, 255), (210, 210, 210), (255, 200, 60)
 _MARGIN = 8
 
@@ -51,7 +53,7 @@ def annotated(
     corner: Sequence[str],
     where: Sequence[str],
     edges: tuple[str, str, str, str] | None,
-    pixel_mm: tuple[float, float] = (1.0, 1.0),
+    proportions: tuple[float, float] = (1.0, 1.0),
 ) -> Picture:
     """Draw outlines, marks and words into one image; rows and columns keep their true proportions.
 
@@ -61,26 +63,28 @@ def annotated(
         Lines at the upper left (standing and maker) and at the upper right (which image).
     edges
         Letters at the left, right, upper and lower edge; None: unknown.
-    pixel_mm
-        Distance of rows, of columns.
+    proportions
+        Distance of rows, of columns, in one unit.
 
     Returns
     -------
     array
         (rows, columns, 3), uint8.
     """
-    size = _size(picture.shape[:2], pixel_mm)
+    size = _size(picture.shape[:2], proportions)
     image = _resized(picture, size)
     drawn = np.asarray(image).copy()
     for outline in outlines:
         _draw_edge(drawn, outline, size)
     image = Image.fromarray(drawn)
-    draw = ImageDraw.Draw(image)
+    writer = _Words(image)
     scale = size[0] / picture.shape[1], size[1] / picture.shape[0]
     for mark in marks:
-        _draw_mark(draw, mark, scale)
-    _write_words(draw, image.size, corner, where, edges)
-    _write_legend(draw, image.size, [(outline.label, outline.colour) for outline in outlines])
+        writer.mark(mark, scale)
+    writer.corners(corner, where)
+    if edges is not None:
+        writer.edges(edges)
+    writer.legend([(outline.label, outline.colour) for outline in outlines])
     return np.asarray(image)
 
 
@@ -92,8 +96,8 @@ def drawable(text: str) -> bool:
 _SIGNS = frozenset("\u2013\u2014\u2018\u2019\u201c\u201d\u2026\u2264\u2265\u2122\u2022")
 
 
-def _size(shape: tuple[int, ...], pixel_mm: tuple[float, float]) -> tuple[int, int]:
-    rows, columns = shape[0] * pixel_mm[0] / min(pixel_mm), shape[1] * pixel_mm[1] / min(pixel_mm)
+def _size(shape: tuple[int, ...], proportions: tuple[float, float]) -> tuple[int, int]:
+    rows, columns = (shape[side] * proportions[side] / min(proportions) for side in (0, 1))
     factor = max(1.0, float(np.ceil(_SHORTEST_SIDE / min(rows, columns))))
     factor = min(factor, max(_LONGEST_SIDE / max(rows, columns), 1.0))
     if max(rows, columns) > _LONGEST_SIDE:
@@ -110,60 +114,73 @@ def _draw_edge(picture: npt.NDArray[np.uint8], outline: Outline, size: tuple[int
     """Draw the edge alone: what lies inside is to be seen."""
     scaled = Image.fromarray(outline.mask.astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
     inside = np.asarray(scaled) > 127
-    edge = inside & ~ndimage.binary_erosion(inside, border_value=0)
+    edge = inside & ~ndimage.binary_erosion(inside, iterations=_enlargement(size), border_value=0)
     picture[edge] = outline.colour
 
 
-def _draw_mark(draw: ImageDraw.ImageDraw, mark: Mark, scale: tuple[float, float]) -> None:
-    points = [(column * scale[0], row * scale[1]) for column, row in mark.points]
-    if len(points) == 1:
-        ((x, y),) = points
-        draw.ellipse((x - 6, y - 6, x + 6, y + 6), outline=_AMBER, width=2)
-    else:
-        draw.line([*points, points[0]] if mark.closed else points, fill=_AMBER, width=2)
-    draw.text((points[0][0] + 8, points[0][1] - 8), mark.label, fill=_AMBER, font=ImageFont.load_default(14))
+def _enlargement(size: tuple[int, int]) -> int:
+    """How many times larger letters and lines are than on an image of usual size: all are seen fitted to a screen."""
+    return max(1, round(min(size) / _USUAL_SIDE))
 
 
-def _write_words(
-    draw: ImageDraw.ImageDraw,
-    size: tuple[int, int],
-    corner: Sequence[str],
-    where: Sequence[str],
-    edges: tuple[str, str, str, str] | None,
-) -> None:
-    width, height = size
-    large, small = ImageFont.load_default(20), ImageFont.load_default(15)
-    for number, line in enumerate(corner):
-        _write(
-            draw, (_MARGIN, _MARGIN + 20 * number), line, _AMBER if number == 0 else _GREY, small if number else large
+class _Words:
+    """Writes into an image, all of it in the size that suits the image."""
+
+    def __init__(self, image: Image.Image) -> None:
+        self.draw = ImageDraw.Draw(image)
+        self._width, self._height = image.size
+        self._times = _enlargement(image.size)
+        self._margin = _MARGIN * self._times
+
+    def mark(self, mark: Mark, scale: tuple[float, float]) -> None:
+        """Draw one mark with its name."""
+        points = [(column * scale[0], row * scale[1]) for column, row in mark.points]
+        line, around = 2 * self._times, 6 * self._times
+        if len(points) == 1:
+            ((x, y),) = points
+            self.draw.ellipse((x - around, y - around, x + around, y + around), outline=_AMBER, width=line)
+        else:
+            self.draw.line([*points, points[0]] if mark.closed else points, fill=_AMBER, width=line)
+        right = max(x for x, _ in points)
+        beside = 8 * self._times
+        font = self._font(14)
+        fits = right + beside + font.getlength(mark.label) < self._width
+        x = right + beside if fits else min(x for x, _ in points) - beside
+        middle = sum(y for _, y in points) / len(points)
+        self._write((x, middle), mark.label, _AMBER, 14, "lm" if fits else "rm")
+
+    def corners(self, corner: Sequence[str], where: Sequence[str]) -> None:
+        """Standing and maker at the upper left, which image at the upper right."""
+        for number, line in enumerate(corner):
+            place = (self._margin, self._margin + 20 * self._times * number)
+            self._write(place, line, _GREY if number else _AMBER, 15 if number else 20)
+        for number, line in enumerate(where):
+            place = (self._width - self._margin, self._margin + 20 * self._times * number)
+            self._write(place, line, _GREY, 15, "ra")
+
+    def edges(self, edges: tuple[str, str, str, str]) -> None:
+        """Sides of the patient."""
+        left, right, upper, lower = edges
+        self._write((self._margin, self._height / 2), left, _WHITE, 20, "lm")
+        self._write((self._width - self._margin, self._height / 2), right, _WHITE, 20, "rm")
+        self._write((self._width / 2, self._margin), upper, _WHITE, 20, "mt")
+        self._write((self._width / 2, self._height - self._margin), lower, _WHITE, 20, "mb")
+
+    def legend(self, legend: Sequence[tuple[str, Colour]]) -> None:
+        """Names in their colours at the lower left."""
+        for number, (label, colour) in enumerate(reversed(legend)):
+            place = (self._margin, self._height - self._margin - 19 * self._times * number)
+            self._write(place, label, colour, 15, "lb")
+
+    def _write(self, place: tuple[float, float], text: str, fill: Colour, size: int, anchor: str = "la") -> None:
+        """Write with a dark rim, so that letters are read on bright images too."""
+        rim = 2 * self._times
+        self.draw.text(
+            place, text, fill=fill, font=self._font(size), anchor=anchor, stroke_width=rim, stroke_fill=(0, 0, 0)
         )
-    for number, line in enumerate(where):
-        _write(draw, (width - _MARGIN, _MARGIN + 20 * number), line, _GREY, small, "ra")
-    if edges is None:
-        return
-    left, right, upper, lower = edges
-    _write(draw, (_MARGIN, height / 2), left, _WHITE, large, "lm")
-    _write(draw, (width - _MARGIN, height / 2), right, _WHITE, large, "rm")
-    _write(draw, (width / 2, _MARGIN), upper, _WHITE, large, "mt")
-    _write(draw, (width / 2, height - _MARGIN), lower, _WHITE, large, "mb")
 
-
-def _write_legend(draw: ImageDraw.ImageDraw, size: tuple[int, int], legend: Sequence[tuple[str, Colour]]) -> None:
-    font = ImageFont.load_default(15)
-    for number, (label, colour) in enumerate(reversed(legend)):
-        _write(draw, (_MARGIN, size[1] - _MARGIN - 19 * number), label, colour, font, "lb")
-
-
-def _write(
-    draw: ImageDraw.ImageDraw,
-    place: tuple[float, float],
-    text: str,
-    fill: Colour,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    anchor: str = "la",
-) -> None:
-    """Write with a dark rim, so that letters are read on bright images too."""
-    draw.text(place, text, fill=fill, font=font, anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
+    def _font(self, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+        return ImageFont.load_default(size * self._times)
 
 
 def wrapped(text: str, width: int) -> list[str]:

@@ -33,6 +33,18 @@ def numbers(header: Dataset, keyword: str, count: int) -> tuple[float, ...] | No
     return found if len(found) == count and all(map(math.isfinite, found)) else None
 
 
+def pixel_proportions(header: Dataset) -> tuple[float, float]:
+    """Distance of neighbouring rows and of columns, in one unit; square where the image does not say.
+
+    Source: PS3.3 10.7.1.3 (spacing), C.7.6.3.1.7 (Pixel Aspect Ratio: vertical, horizontal).
+    """
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"):
+        found = numbers(header, keyword, 2)
+        if found is not None and min(found) > 0:
+            return found[0], found[1]
+    return 1.0, 1.0
+
+
 def text_of(header: Dataset, keyword: str) -> str:
     """Give an attribute as stripped text; empty where it is absent or unreadable."""
     try:

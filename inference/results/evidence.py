@@ -9,6 +9,7 @@ from typing import overload
 from pydicom import Dataset
 
 from inference.functional_groups import frame_headers
+from inference.results.elements import numbers, text_of
 
 
 class Evidence(Sequence[Dataset]):
@@ -65,6 +66,14 @@ class Evidence(Sequence[Dataset]):
                 found[uid] = header if number is None else _without_position(header)
         return tuple(found.values())
 
+    @cached_property
+    def lies_nowhere(self) -> bool:
+        """Whether no image has a place in a frame of reference, as of projections and photographs: a pixel is all.
+
+        Source: PS3.3 C.7.6.2 (Image Plane), A.51.3 (what Segmentations need where there is none).
+        """
+        return not any(map(_has_place, self._headers))
+
     @overload
     def __getitem__(self, index: int) -> Dataset: ...
     @overload
@@ -74,6 +83,12 @@ class Evidence(Sequence[Dataset]):
 
     def __len__(self) -> int:
         return len(self._headers)
+
+
+def _has_place(header: Dataset) -> bool:
+    geometry = (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6))
+    placed = all(numbers(header, keyword, count) is not None for keyword, count in geometry)
+    return placed and bool(text_of(header, "FrameOfReferenceUID"))
 
 
 def _without_position(header: Dataset) -> Dataset:

@@ -177,7 +177,7 @@ def _segments(groups: Sequence[Dataset], evidence: Sequence[Dataset], seg: Datas
     named = set()
     for group in groups:
         for item in items_of(group, "ContentSequence"):
-            if concept_value(item) == codes.REFERENCED_SEGMENT.value:
+            if concept_value(item) in _SEGMENT_REFERENCES:
                 numbers = {_segment_number(reference) for reference in items_of(item, "ReferencedSOPSequence")}
                 named |= numbers
                 if any(n in described and described[n].get("TrackingUID") != _uid_of(group) for n in numbers):
@@ -188,6 +188,7 @@ def _segments(groups: Sequence[Dataset], evidence: Sequence[Dataset], seg: Datas
         yield "the segments that the report refers to are not those of the segmentation"
 
 
+_SEGMENT_REFERENCES = (codes.REFERENCED_SEGMENT.value, codes.REFERENCED_SEGMENTATION_FRAME.value)
 _SOURCE_SERIES = Code("121232", "DCM", "Source series for segmentation").value
 
 

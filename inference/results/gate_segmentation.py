@@ -32,7 +32,10 @@ def segmentation_problems(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator
     yield from _pixels(seg, len(facts))
     yield from _referenced_series(seg, evidence)
     yield from _segment_sequence(seg)
-    yield from _shared_geometry(seg, evidence)
+    if Evidence.of(evidence).lies_nowhere:
+        yield from _no_geometry(seg, facts)
+    else:
+        yield from _shared_geometry(seg, evidence)
     yield from _frames(seg, facts, evidence)
     yield from _codes(facts)
     yield from _dimensions(seg, facts)
@@ -136,6 +139,20 @@ def _shared_geometry(seg: Dataset, evidence: Sequence[Dataset]) -> Iterator[str]
             yield f"{keyword} is not that of the source"
 
 
+def _no_geometry(seg: Dataset, facts: Sequence[FrameFacts]) -> Iterator[str]:
+    """What was drawn on an image that lies nowhere lies nowhere: no spatial attribute is invented."""
+    if seg.get("FrameOfReferenceUID"):
+        yield "it has a frame of reference, and its source lies in none"
+    if "PatientOrientation" not in seg:
+        yield "Patient Orientation is missing (type 2C)"
+    shared = first_of(seg, "SharedFunctionalGroupsSequence")
+    for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence", "PlanePositionSequence"):
+        if keyword in shared:
+            yield f"it has a {keyword}, and its source lies nowhere"
+    if any(frame.position is not None for frame in facts):
+        yield "a frame has a position, and its source has none"
+
+
 def _frames(seg: Dataset, facts: Sequence[FrameFacts], evidence: Sequence[Dataset]) -> Iterator[str]:
     """Each frame lies where the one image lies that it was drawn on (Weasis fails on an empty derivation)."""
     used = Evidence.of(evidence)
@@ -152,7 +169,9 @@ def _frames(seg: Dataset, facts: Sequence[FrameFacts], evidence: Sequence[Datase
         header = headers.get((source.sop_instance_uid, source.frame_number)) if source is not None else None
         if source is None or header is None or source.sop_class_uid != header.SOPClassUID:
             yield f"frame {index} does not name the one source image that it was drawn on"
-        elif not _near(frame.position, numbers(header, "ImagePositionPatient", 3), POSITION_TOLERANCE_MM):
+        elif not used.lies_nowhere and not _near(
+            frame.position, numbers(header, "ImagePositionPatient", 3), POSITION_TOLERANCE_MM
+        ):
             yield f"frame {index} lies elsewhere than its source image"
     if not _is_label_map(seg) and drawn != numbered:
         yield "frames and segments do not belong together"

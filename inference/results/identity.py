@@ -156,13 +156,12 @@ NEVER_ABSENT = (
     "ReferringPhysicianName",
 )
 
-#: Segmentations also say in which frame of reference and of what body part. Source: PS3.3 C.7.4.1, C.7.3.1.
-COPIED_TO_IMAGES = (
-    "FrameOfReferenceUID",
-    "PositionReferenceIndicator",
-    "BodyPartExamined",
-    "RequestAttributesSequence",
-)
+#: Segmentations also say of what body part they are. Source: PS3.3 C.7.3.1.
+COPIED_TO_IMAGES = ("BodyPartExamined", "RequestAttributesSequence")
+#: and in which frame of reference, Source: PS3.3 C.7.4.1,
+COPIED_WITH_PLACE = ("FrameOfReferenceUID", "PositionReferenceIndicator")
+#: or, where there is none, which way the image shows the patient. Source: PS3.3 C.7.6.1, C.7.3.1.
+COPIED_WITHOUT_PLACE = ("PatientOrientation", "Laterality", "ImageLaterality")
 
 #: Items of Referenced Request Sequence, by type. Source: PS3.3 table C.17-2 (SR Document General).
 _REQUEST_TYPE_2 = (
@@ -256,7 +255,7 @@ class SourceIdentity:
             del target.SpecificCharacterSet
 
     def _texts(self) -> Iterator[tuple[tuple[str, ...], bytes | None]]:
-        for keyword in (*COPIED, *COPIED_TO_IMAGES):
+        for keyword in (*COPIED, *COPIED_TO_IMAGES, *COPIED_WITH_PLACE):
             yield from _texts_of(self._source, _tag(keyword))
 
     def _is_odd(self, text: str) -> bool:

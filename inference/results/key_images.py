@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pydicom import Dataset
 
 from inference.findings import Findings, ImageLocation
+from inference.results.evidence import Evidence
 
 #: Images that are chosen where nothing is asked.
 USUAL = 3
@@ -24,7 +23,7 @@ class KeyImage:
     """Labels of the segments on it."""
 
 
-def key_images(findings: Findings, evidence: Sequence[Dataset], most: int = USUAL) -> tuple[KeyImage, ...]:
+def key_images(findings: Findings, evidence: Evidence, most: int = USUAL) -> tuple[KeyImage, ...]:
     """Choose images in their order: those with marks first, then evenly through what is outlined, else the middle.
 
     The same findings always give the same images.
@@ -48,11 +47,20 @@ def _shares(count: int) -> list[float]:
     return [(place + 0.5) / count for place in range(count)]
 
 
-def _marked(findings: Findings, evidence: Sequence[Dataset]) -> list[int]:
-    index = {str(header.SOPInstanceUID): place for place, header in enumerate(evidence)}
+def is_on(place: ImageLocation, sop_instance_uid: str, frame_number: int | None) -> bool:
+    """Tell whether a mark lies on an image, or on this frame of it; one that names no frame lies on all."""
+    return place.sop_instance_uid == sop_instance_uid and place.frame_number in (None, frame_number)
+
+
+def _marked(findings: Findings, evidence: Evidence) -> list[int]:
+    """Indices of images with marks, in the order of the marks."""
+    index: dict[tuple[str, int | None], int] = {}
+    for at, (header, number) in enumerate(zip(evidence, evidence.frame_numbers, strict=True)):
+        index.setdefault((str(header.SOPInstanceUID), number), at)
+        index.setdefault((str(header.SOPInstanceUID), None), at)
     places = (group.location for group in findings.groups)
-    named = (place.sop_instance_uid for place in places if isinstance(place, ImageLocation))
-    return [index[uid] for uid in named if uid in index]
+    named = ((place.sop_instance_uid, place.frame_number) for place in places if isinstance(place, ImageLocation))
+    return [index[name] for name in named if name in index]
 
 
 def _areas(findings: Findings, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

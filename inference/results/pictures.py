@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,6 +42,16 @@ def window_of(header: Dataset) -> tuple[float, float]:
     return (centre, width) if centre is not None and width is not None and width >= 1 else _WIDE_CT
 
 
+def window_said(header: Dataset) -> str:
+    """Say how the grey values of an image as its sender shows it came to be; empty for colours."""
+    if header.get("SamplesPerPixel", 1) != 1:
+        return ""
+    if header.get("VOILUTSequence"):
+        return "window of the image"
+    centre, width = (_first(header, keyword) for keyword in ("WindowCenter", "WindowWidth"))
+    return f"window {centre:g}/{width:g}" if centre is not None and width is not None and width >= 1 else "full range"
+
+
 def _first(header: Dataset, keyword: str) -> float | None:
     try:
         value = header.get(keyword)
@@ -72,3 +82,16 @@ class WindowedPictures:
         values = self.array[index].astype(np.float32)
         scaled = (values - (self.centre - 0.5)) / max(self.width - 1.0, 1.0) + 0.5
         return np.asarray(np.clip(scaled * 255.0, 0.0, 255.0)).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedPictures:
+    """Single images as their sender shows them, each decoded when it is asked for."""
+
+    render: Callable[[int], Picture]
+    """Gives the picture of an index into the evidence."""
+    window: str
+
+    def shown(self, index: int) -> Picture:
+        """Give one image."""
+        return self.render(index)

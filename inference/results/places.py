@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from inference.errors import UnusableAnswer
 from inference.findings import ImageLocation, SpaceLocation
-from inference.results.elements import numbers
+from inference.results.elements import numbers, text_of
 
 #: Coordinates that some forms of reports cannot hold are said with this many decimals.
 _DECIMALS = 1
@@ -95,7 +95,7 @@ def _source(place: ImageLocation, evidence: Sequence[Dataset]) -> SourceImageFor
 
 
 def _check_space(place: SpaceLocation, evidence: Sequence[Dataset]) -> None:
-    known = {str(header.get("FrameOfReferenceUID", "")) for header in evidence}
+    known = {text_of(header, "FrameOfReferenceUID") for header in evidence} - {""}
     if place.frame_of_reference_uid not in known:
         raise UnusableAnswer("a mark lies in a frame of reference that no used image has")
     if not np.isfinite(np.array(place.points)).all():

@@ -25,7 +25,7 @@ Kind = Literal["sr", "seg", "text", "capture", "summary", "pdf", "key-objects"]
 """Of a result set: report (TID 1500), outlines, report as text, outlines as pictures, one page, document, list."""
 
 #: Changes whenever the objects made from the same findings change: a new run key, hence a new revision.
-CONVERTER_VERSION = "1"
+CONVERTER_VERSION = "2"
 #: Name space of every UID that this node derives. Source: PS3.5 B.2, RFC 9562 (version 5).
 _NAMESPACE = UUID("6f0c2a1e-7d3b-5c52-9c0e-4b8a51d20e77")
 

@@ -1,5 +1,8 @@
 """Outlines as a Segmentation on the source's own grid: BINARY, one frame per segment and slice, or LABELMAP.
 
+On an image that lies in no frame of reference (a projection, a photograph) the grid is its pixels: the object
+has no spatial attribute and says by reference what it was drawn on.
+
 The object is highdicom's, made for one frame; the frames are put in as bytes.
 """
 
@@ -13,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
 from pydicom import Dataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from inference.errors import UnusableAnswer
 from inference.findings import Segment
@@ -26,6 +29,8 @@ from inference.results.run import NodeIdentity, Run, result_uid, series_number, 
 from inference.results.seg_frames import PER_FRAME_GROUPS, Frame, packed, per_frame_groups
 from inference.results.source_planes import SourcePlane, evenly_spaced, planes_of, sorted_planes
 
+#: Frame Label of the one frame of a label map that lies nowhere.
+FRAME_LABEL = "Frame"
 _KINDS = {"binary": SegmentationTypeValues.BINARY, "labelmap": SegmentationTypeValues.LABELMAP}
 
 
@@ -46,7 +51,8 @@ def make_seg(
     Raises
     ------
     UnusableAnswer
-        Masks have another shape than the series, overlap in a label map, or the series has no geometry to point at.
+        Masks have another shape than the series, overlap in a label map, or lie on several images of which nothing
+        says how they lie to each other.
     """
     drawn = [segment for segment in segments if segment.mask.any()]
     if not drawn:
@@ -54,13 +60,17 @@ def make_seg(
     planes = planes_of(evidence)
     _check_shapes(drawn, _shape(evidence))
     seg = _without_frames(drawn, evidence, run, node, form)
-    cosines = numbers(evidence[0], "ImageOrientationPatient", 6) or ()
-    order = [index for index in sorted_planes(planes, cosines) if any(s.mask[index].any() for s in drawn)]
+    cosines = () if evidence.lies_nowhere else numbers(evidence[0], "ImageOrientationPatient", 6) or ()
+    order = sorted_planes(planes, cosines) if cosines else list(range(len(planes)))
+    order = [index for index in order if any(segment.mask[index].any() for segment in drawn)]
+    if not cosines and len(order) > 1:
+        raise UnusableAnswer(f"{len(order)} images without a frame of reference are outlined in one answer")
     if form.outlines == "labelmap":
         _put_label_map(seg, drawn, planes, order)
     else:
         _put_binary(seg, drawn, planes, order)
-    if (form.outlines == "labelmap" or len(drawn) == 1) and evenly_spaced([planes[i] for i in order], cosines):
+    several = form.outlines == "binary" and len(drawn) > 1
+    if cosines and not several and evenly_spaced([planes[i] for i in order], cosines):
         seg.DimensionOrganizationType = "3D"
     return seg
 
@@ -69,7 +79,10 @@ def _put_binary(seg: Dataset, drawn: Sequence[Segment], planes: Sequence[SourceP
     place = {index: number for number, index in enumerate(order, 1)}
     alone = len(drawn) == 1  # its number stands in the shared groups
     frames = [
-        (Frame(index, (number, place[index]), None if alone else number), segment.mask[index])
+        (
+            Frame(index, _dimensions(number, place[index], planes[index]), None if alone else number),
+            segment.mask[index],
+        )
         for number, segment in enumerate(drawn, 1)
         for index in order
         if segment.mask[index].any()
@@ -78,6 +91,11 @@ def _put_binary(seg: Dataset, drawn: Sequence[Segment], planes: Sequence[SourceP
     seg.NumberOfFrames = len(frames)
     seg[PER_FRAME_GROUPS] = per_frame_groups([frame for frame, _ in frames], planes)
     seg.PixelData = packed(mask for _, mask in frames)
+
+
+def _dimensions(number: int, place: int, plane: SourcePlane) -> tuple[int, ...]:
+    """Index values by segment and by place; what lies nowhere is told by its segment alone."""
+    return (number,) if plane.position is None else (number, place)
 
 
 def _put_label_map(seg: Dataset, drawn: Sequence[Segment], planes: Sequence[SourcePlane], order: Sequence[int]) -> None:
@@ -92,7 +110,11 @@ def _put_label_map(seg: Dataset, drawn: Sequence[Segment], planes: Sequence[Sour
     seg.SegmentSequence = seg.SegmentSequence[1:]
     seg.SegmentsOverlap = "NO"
     seg.NumberOfFrames = len(order)
-    frames = [Frame(index, (number,), None) for number, index in enumerate(order, 1)]
+    # Where no position can be the dimension, the label is: it is the same for the one frame.
+    frames = [
+        Frame(index, (number,), None, "" if planes[index].position else FRAME_LABEL)
+        for number, index in enumerate(order, 1)
+    ]
     seg[PER_FRAME_GROUPS] = per_frame_groups(frames, planes)
     seg.PixelData = pixels + bytes(len(pixels) % 2)
 
@@ -205,32 +227,34 @@ def _source(evidence: Evidence) -> Dataset:
     contradicts.
     """
     first = evidence[0]
-    thickness = numbers(first, "SliceThickness", 1)
-    distance = slice_spacing(evidence)
     source = stand_in(first)
     if evidence.frame_numbers[0] is not None:
         # highdicom would look for functional groups; the class is named in the frames, which are put in later.
-        source.SOPClassUID = CTImageStorage
+        source.SOPClassUID = SecondaryCaptureImageStorage if evidence.lies_nowhere else CTImageStorage
     source.Rows, source.Columns = first.Rows, first.Columns
+    for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+        if first.get(keyword):
+            setattr(source, keyword, first[keyword].value)
+    if evidence.lies_nowhere:
+        return source
     source.FrameOfReferenceUID = text_of(first, "FrameOfReferenceUID")
     source.PositionReferenceIndicator = ""
     source.PixelSpacing = first.PixelSpacing
     source.ImageOrientationPatient = first.ImageOrientationPatient
     source.ImagePositionPatient = first.ImagePositionPatient
+    thickness, distance = numbers(first, "SliceThickness", 1), slice_spacing(evidence)
     source.SliceThickness = thickness[0] if thickness and thickness[0] > 0 else (distance or 1.0)
     if distance:
         source.SpacingBetweenSlices = round(distance, 6)
-    for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-        if first.get(keyword):
-            setattr(source, keyword, first[keyword].value)
     return source
 
 
 def slice_spacing(evidence: Evidence) -> float | None:
-    """Mean distance of neighbouring slices along the normal, mm; None for a single slice."""
+    """Mean distance of neighbouring slices along the normal, mm, whatever their order; None for a single slice."""
     if len(evidence) < 2:
         return None
-    first, last = (np.array(numbers(evidence[end], "ImagePositionPatient", 3) or (0, 0, 0)) for end in (0, -1))
     along = numbers(evidence[0], "ImageOrientationPatient", 6) or (1, 0, 0, 0, 1, 0)
     normal = np.cross(along[:3], along[3:])
-    return abs(float(np.dot(last - first, normal))) / (len(evidence) - 1)
+    positions = [numbers(header, "ImagePositionPatient", 3) or (0, 0, 0) for header in evidence]
+    depths = np.array(positions, dtype=float) @ normal
+    return float(np.ptp(depths)) / (len(evidence) - 1)

@@ -31,6 +31,8 @@ class Frame:
     """Dimension Index Values."""
     segment_number: int | None
     """None: it stands in the shared groups, or the frame has all segments."""
+    label: str = ""
+    """Frame Label; empty: none."""
 
 
 def per_frame_groups(frames: Iterable[Frame], planes: Sequence[SourcePlane]) -> RawDataElement:
@@ -42,19 +44,26 @@ def per_frame_groups(frames: Iterable[Frame], planes: Sequence[SourcePlane]) -> 
         index = frame.plane_index
         if index not in derived:
             derived[index] = _sequence(_DERIVATION, _derivation(planes[index]))
-            placed[index] = _sequence(_PLANE_POSITION, _text(0x00200032, b"DS", "\\".join(planes[index].position_text)))
-        values = struct.pack(f"<{len(frame.dimensions)}I", *frame.dimensions)
-        parts = [
-            derived[index],
-            _sequence(_FRAME_CONTENT, _element(0x00209157, b"UL", values)),
-            placed[index],
-        ]
+            placed[index] = _place(planes[index])
+        parts = [derived[index], _sequence(_FRAME_CONTENT, _content(frame)), placed[index]]
         if frame.segment_number is not None:
             number = _element(0x0062000B, b"US", struct.pack("<H", frame.segment_number))
             parts.append(_sequence(_IDENTIFICATION, number))
         items.append(_item(b"".join(parts)))
     value = b"".join(items)
     return RawDataElement(Tag(PER_FRAME_GROUPS), "SQ", len(value), value, 0, False, True)
+
+
+def _place(plane: SourcePlane) -> bytes:
+    if plane.position_text is None:
+        return b""
+    return _sequence(_PLANE_POSITION, _text(0x00200032, b"DS", "\\".join(plane.position_text)))
+
+
+def _content(frame: Frame) -> bytes:
+    values = struct.pack(f"<{len(frame.dimensions)}I", *frame.dimensions)
+    label = _text(0x00209453, b"LO", frame.label) if frame.label else b""
+    return _element(0x00209157, b"UL", values) + label
 
 
 def packed(masks: Iterable[Mask]) -> bytes:

@@ -22,9 +22,9 @@ class SourcePlane:
     """One plane of a source series."""
 
     header: Dataset
-    position: tuple[float, float, float]
-    """Image Position (Patient), LPS, mm."""
-    position_text: tuple[str, str, str]
+    position: tuple[float, float, float] | None
+    """Image Position (Patient), LPS, mm; None: the image lies in no frame of reference."""
+    position_text: tuple[str, str, str] | None
     """The same as it is written: of the source, where it can stand so."""
     frame_number: int | None = None
     """Frame of a multi-frame image, from 1; None: the image has one frame."""
@@ -36,14 +36,18 @@ def planes_of(evidence: Evidence) -> tuple[SourcePlane, ...]:
     Raises
     ------
     UnusableAnswer
-        An image has no position in a frame of reference, so that nothing can be outlined on it.
+        Some images have a position in a frame of reference and others have none.
     """
+    if evidence.lies_nowhere:
+        pairs = zip(evidence, evidence.frame_numbers, strict=True)
+        return tuple(SourcePlane(header, None, None, number) for header, number in pairs)
     planes = []
     for header, number in zip(evidence, evidence.frame_numbers, strict=True):
         found = [numbers(header, keyword, count) for keyword, count in _GEOMETRY]
         if any(value is None for value in found) or not text_of(header, "FrameOfReferenceUID"):
             raise UnusableAnswer(
-                "a source image has no position in a frame of reference, so that nothing can be outlined on it",
+                "a source image has no position in the frame of reference of the others, so that nothing can be "
+                "outlined on it",
                 sop_instance_uid=str(header.SOPInstanceUID),
             )
         x, y, z = numbers(header, "ImagePositionPatient", 3) or (0.0, 0.0, 0.0)
@@ -57,7 +61,7 @@ def sorted_planes(planes: Sequence[SourcePlane], cosines: Sequence[float]) -> li
     From the far end of the normal (row direction x column direction) to the near one, as highdicom has it.
     """
     normal = np.cross(cosines[:3], cosines[3:])
-    depths = [-float(np.dot(plane.position, normal)) for plane in planes]
+    depths = [-float(np.dot(plane.position or (0.0, 0.0, 0.0), normal)) for plane in planes]
     return [int(index) for index in np.argsort(depths, kind="stable")]
 
 
@@ -65,7 +69,7 @@ def evenly_spaced(planes: Sequence[SourcePlane], cosines: Sequence[float]) -> bo
     """Tell whether planes follow each other at one distance, in one direction (Dimension Organization Type 3D)."""
     if len(planes) < 2:
         return False
-    positions = [plane.position for plane in planes]
+    positions = [plane.position for plane in planes if plane.position is not None]
     spacing, _ = get_volume_positions(image_positions=positions, image_orientation=list(cosines), sort=False)
     return spacing is not None and spacing > 0.0
 

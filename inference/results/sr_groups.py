@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from highdicom.sr import (
     AlgorithmIdentification,
     ContentItem,
@@ -21,7 +22,9 @@ from highdicom.sr import (
     PlanarROIMeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
     ReferencedSegment,
+    ReferencedSegmentationFrame,
     RelationshipTypeValues,
+    SourceImageForSegmentation,
     SourceSeriesForSegmentation,
     TextContentItem,
     TrackingIdentifier,
@@ -30,7 +33,7 @@ from highdicom.sr import (
 from pydicom import Dataset
 from pydicom.valuerep import DS
 
-from inference.findings import Code, Findings, MeasurementGroup, NotComputed, Observed, Qualitative
+from inference.findings import Code, Findings, MeasurementGroup, NotComputed, Observed, Qualitative, Segment
 from inference.findings import Measurement as Figure
 from inference.results import codes, words
 from inference.results.elements import text_of
@@ -133,36 +136,55 @@ def all_groups(findings: Findings) -> list[MeasurementGroup]:
 
 
 def _group(group: MeasurementGroup, findings: Findings, evidence: Evidence, run: Run, seg: Dataset | None) -> Group:
-    """One structure (TID 1411, with its segment) or several taken together (TID 1501)."""
+    """One structure (TID 1411, on a single image TID 1410, with its segment) or several taken together (TID 1501)."""
     segment = next((s for s in findings.segments if (s.label,) == group.segments), None)
     number = _segment_number(seg, segment.label) if segment is not None else None
-    measurements = [_measurement(figure, run) for figure in group.measurements]
-    answers = [_not_computed(withheld) for withheld in group.not_computed]
-    answers += [_evaluation(answer) for answer in group.qualitative]
+    said: dict[str, Any] = {
+        "finding_type": codes.concept(group.finding),
+        "algorithm_id": _algorithm(run),
+        "finding_sites": [_site(group.site, group.laterality)],
+        "measurements": [_measurement(figure, run) for figure in group.measurements],
+        "qualitative_evaluations": [
+            *(_not_computed(withheld) for withheld in group.not_computed),
+            *(_evaluation(answer) for answer in group.qualitative),
+        ],
+    }
     if seg is None or segment is None or number is None:
-        return MeasurementsAndQualitativeEvaluations(
-            tracking_identifier=_tracking(group.tracking_id, run),
-            finding_type=codes.concept(group.finding),
-            algorithm_id=_algorithm(run),
-            finding_sites=[_site(group.site, group.laterality)],
-            measurements=measurements,
-            qualitative_evaluations=answers,
-        )
-    return VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracking(segment.tracking_id, run),
-        finding_category=codes.concept(segment.category),
-        referenced_segment=ReferencedSegment(
-            sop_class_uid=seg.SOPClassUID,
-            sop_instance_uid=seg.SOPInstanceUID,
-            segment_number=number,
-            source_series=SourceSeriesForSegmentation(evidence[0].SeriesInstanceUID),
-        ),
-        finding_type=codes.concept(group.finding),
-        algorithm_id=_algorithm(run),
-        finding_sites=[_site(group.site, group.laterality)],
-        measurements=measurements,
-        qualitative_evaluations=answers,
+        return MeasurementsAndQualitativeEvaluations(tracking_identifier=_tracking(group.tracking_id, run), **said)
+    said["tracking_identifier"] = _tracking(segment.tracking_id, run)
+    said["finding_category"] = codes.concept(segment.category)
+    if evidence.lies_nowhere:
+        frame = _segment_on_image(seg, number, segment, evidence)
+        return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_segment=frame, **said)
+    referenced = ReferencedSegment(
+        sop_class_uid=seg.SOPClassUID,
+        sop_instance_uid=seg.SOPInstanceUID,
+        segment_number=number,
+        source_series=SourceSeriesForSegmentation(evidence[0].SeriesInstanceUID),
     )
+    return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=referenced, **said)
+
+
+def _segment_on_image(seg: Dataset, number: int, segment: Segment, evidence: Evidence) -> ReferencedSegmentationFrame:
+    """Name a segment of one frame, and the image that it was drawn on (TID 1410 row 7).
+
+    By its segment number alone: frame and segment exclude each other, and of a label map only the segment tells.
+
+    Source: PS3.3 C.18.4 (Referenced Frame Number, Referenced Segment Number).
+    """
+    index = int(np.flatnonzero(segment.mask.any(axis=(1, 2)))[0])
+    header, frame_number = evidence[index], evidence.frame_numbers[index]
+    made = ReferencedSegmentationFrame(
+        sop_class_uid=seg.SOPClassUID,
+        sop_instance_uid=seg.SOPInstanceUID,
+        frame_number=1,
+        segment_number=number,
+        source_image=SourceImageForSegmentation(
+            header.SOPClassUID, header.SOPInstanceUID, None if frame_number is None else [frame_number]
+        ),
+    )
+    del made[0].ReferencedSOPSequence[0].ReferencedFrameNumber
+    return made
 
 
 def _observed_group(one: Observed, run: Run) -> MeasurementsAndQualitativeEvaluations:

@@ -14,8 +14,8 @@ from inference.results.charset import quietly
 DEEPEST = 30
 
 #: Concepts that tell a reader nothing (DCM): tracking UID, frame of reference UID, device UID, source series,
-#: referenced segment, language.
-_FOR_MACHINES = frozenset({"112040", "112227", "121012", "121232", "121191", "121049"})
+#: referenced segment and its frame, language.
+_FOR_MACHINES = frozenset({"112040", "112227", "121012", "121232", "121191", "121214", "121049"})
 #: Parts of an algorithm identification (TID 4019), joined into one line: name, version, manufacturer, parameters.
 _OF_ALGORITHM = ("111001", "111003", "122405", "111002", "111000")
 _LIBRARY = "111028"

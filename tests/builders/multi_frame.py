@@ -11,9 +11,15 @@ from inference.results.evidence import Evidence
 from tests.builders.findings import ct_headers
 
 
-def multi_frame(order: Sequence[int], sop_class: str = EnhancedCTImageStorage, *, first: int = 0) -> Dataset:
-    """One image that holds slices of the usual series, in this order of frames."""
-    slices = ct_headers()
+def multi_frame(
+    order: Sequence[int],
+    sop_class: str = EnhancedCTImageStorage,
+    *,
+    first: int = 0,
+    slices: Sequence[Dataset] = (),
+) -> Dataset:
+    """One image that holds slices of a series (the usual one), in this order of frames."""
+    slices = slices or ct_headers()
     made = Dataset()
     for element in slices[first]:
         if element.keyword not in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):

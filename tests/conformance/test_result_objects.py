@@ -29,6 +29,7 @@ from tests.builders.findings import (
     second_run,
     write,
 )
+from tests.builders.grids import KINDS, grid_header, outlined, ramp
 from tests.builders.multi_frame import frames_of_one_image
 from tests.builders.result_sets import ResultSet, built, lung_set, texts
 from tests.builders.shared_data import shared_data
@@ -158,6 +159,37 @@ def test_pdftotext_reads_every_sentence_of_the_document(tmp_path: Path) -> None:
         "classical-lung 1.0",
     ):
         assert sentence in told
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("form", ["binary+comprehensive-3d", *FORMS])
+@pytest.mark.parametrize("kind", KINDS)
+def test_dciodvfy_finds_no_error_in_results_on_single_images(kind: str, form: str, tmp_path: Path) -> None:
+    header = grid_header(kind)
+    made = built(outlined(header), evidence=(header,), run=make_run((header,)), form=Form.of(form), shown=ramp(header))
+    for result in made.results:
+        assert errors_of(write(tmp_path, result.kind, result.part10)) == []
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    "file",
+    [
+        ("cxr", "nih_pa_no_finding.dcm"),
+        ("cxr", "nema_RG1_thorax_J2KI.dcm"),
+        ("cxr", "gdcm_CR-MONO1-10-chest.dcm"),
+        ("derm", "intraoral_photo_jpegext_8bit.dcm"),
+    ],
+    ids=lambda file: file[1],
+)
+def test_dciodvfy_finds_no_error_in_results_on_real_single_images(file: tuple[str, str], tmp_path: Path) -> None:
+    header = dcmread(shared_data(*file), stop_before_pixels=True)
+    run = make_run((header,), study_instance_uid=header.StudyInstanceUID)
+    # One source's Patient's Age is none (AS of two letters): what is the patient's is copied as it is.
+    theirs = [error for error in errors_of(shared_data(*file)) if "Patient's Age" in error or "invalid data" in error]
+    for result in built(outlined(header), evidence=(header,), run=run).results:
+        found = errors_of(write(tmp_path, result.kind, result.part10))
+        assert [error for error in found if error not in theirs] == []
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydicom.uid import EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from inference.errors import UnusableAnswer
+from inference.findings import ImageLocation, MeasurementGroup
 from inference.findings_codec import decode_findings, encode_findings, frame_numbers_of
 from inference.functional_groups import frame_headers
-from inference.results import gate
+from inference.results import codes, gate
 from inference.results.build import build_results
 from inference.results.evidence import Evidence
 from inference.results.forms import Form
@@ -75,6 +78,28 @@ def test_several_images_of_several_frames_make_one_series() -> None:
 )
 def test_every_form_is_made_of_frames_too(form: str) -> None:
     assert built(frames_of_one_image(), form)
+
+
+def test_mark_on_a_frame_is_drawn_on_that_frame_alone() -> None:
+    used = frames_of_one_image(shuffled=True)
+    line = ImageLocation("POLYLINE", ((8.0, 40.0), (50.0, 40.0)), str(used[0].SOPInstanceUID), used.frame_numbers[4])
+    other = replace(line, frame_number=used.frame_numbers[9], points=((8.0, 30.0), (50.0, 30.0)))
+    groups = tuple(
+        MeasurementGroup(f"line-{place.frame_number}", codes.LUNG, codes.LUNG, None, (), location=place)
+        for place in (line, other)
+    )
+    findings = lungs(segments=(), groups=groups)
+    (capture,) = build_results(findings, used, make_run(used), NODE, Form.of("capture+none"), pictures())
+    sources = [item.ReferencedFrameNumber for item in capture.dataset.SourceImageSequence]
+    assert sources == [used.frame_numbers[4], used.frame_numbers[9]]
+    first, second = (amber_rows(frame) for frame in capture.dataset.pixel_array)
+    assert abs(first - second) > 50  # ten rows, enlarged
+
+
+def amber_rows(frame: np.ndarray) -> float:  # type: ignore[type-arg]
+    """Middle of the rows in which most is drawn in the colour of marks."""
+    amber = np.all(frame == (255, 200, 60), axis=2).sum(axis=1)
+    return float(np.flatnonzero(amber > 100).mean())
 
 
 def test_frame_that_names_another_frame_is_refused_by_the_gate() -> None:

@@ -2,74 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 
 from inference.errors import UnusableAnswer
 from inference.results.read import segments_of
-from tests.builders.findings import ct_headers, lungs
-from tests.builders.result_sets import built, lung_set
+from tests.builders.findings import lungs
+from tests.builders.result_sets import lung_set
 from tests.builders.shared_data import shared_data
-
-X, Y, Z = np.eye(3)
-#: Axial, coronal and sagittal, each in two mirrored and two turned forms.
-ORIENTATIONS = [
-    (sign * row, other * column)
-    for row, column in ((X, Y), (X, -Z), (Y, -Z))
-    for sign, other in itertools.product((1, -1), repeat=2)
-]
-OBLIQUE = (np.array([0.936, 0.352, 0.0]), np.array([-0.247, 0.657, 0.712]))
-
-
-def phantom(shape: tuple[int, int, int] = (10, 24, 32)) -> np.ndarray:  # type: ignore[type-arg]
-    """An L with a foot: equal to none of its mirror images."""
-    mask = np.zeros(shape, dtype=np.bool_)
-    mask[2:8, 3:17, 5:9] = True
-    mask[2:4, 13:17, 5:25] = True
-    mask[7, 3:6, 5:14] = True
-    return mask
-
-
-def centre(mask: np.ndarray, headers: tuple[Dataset, ...]) -> np.ndarray:  # type: ignore[type-arg]
-    """Mean position of the voxels of a mask, patient mm, by the source's geometry."""
-    found = []
-    for index, row, column in np.argwhere(mask):
-        found.append(place(headers[index], row, column))
-    return np.mean(found, axis=0)
-
-
-def place(header: Dataset, row: float, column: float) -> np.ndarray:  # type: ignore[type-arg]
-    cosines = np.array([float(value) for value in header.ImageOrientationPatient])
-    down, across = (float(value) for value in header.PixelSpacing)
-    start = np.array([float(value) for value in header.ImagePositionPatient])
-    return start + column * across * cosines[:3] + row * down * cosines[3:]
-
-
-@pytest.mark.parametrize("order", ["ascending", "descending"])
-@pytest.mark.parametrize("turned", [*ORIENTATIONS, OBLIQUE], ids=lambda pair: "/".join(map(str, pair[0].round(1))))
-def test_phantom_lies_where_it_was_drawn(turned: tuple[np.ndarray, np.ndarray], order: str) -> None:  # type: ignore[type-arg]
-    row, column = turned
-    headers = ct_headers(10, rows=24, columns=32, row_direction=row, column_direction=column, slice_mm=2.5)
-    mask = phantom()
-    if order == "descending":
-        headers, mask = headers[::-1], mask[::-1].copy()
-    findings = replace(lungs(), segments=(replace(lungs().segments[0], mask=mask),), groups=())
-    (read,) = segments_of(built(findings, evidence=headers).seg)
-
-    assert np.array_equal(read.stacked([header.SOPInstanceUID for header in headers]), mask)
-    points = []
-    for frame in read.frames:
-        assert frame.position is not None
-        header = Dataset()
-        header.ImagePositionPatient = list(frame.position)
-        header.ImageOrientationPatient = headers[0].ImageOrientationPatient
-        header.PixelSpacing = headers[0].PixelSpacing
-        points.extend(place(header, row, column) for row, column in np.argwhere(frame.mask))
-    assert np.linalg.norm(np.mean(points, axis=0) - centre(mask, headers)) <= 0.5 * 0.7
 
 
 def test_description_of_segments_is_read() -> None:
