@@ -116,6 +116,8 @@ class HttpSettings(Section):
     """Megabytes (10^6 bytes) that one instance may have that is stored over HTTP."""
     store_request_mb: PositiveFloat = 65536.0
     """Megabytes that one request to store may have; nothing of it is held in memory."""
+    delete: bool = False
+    """Whether keys with the permission `delete` may delete studies, series and instances by HTTP DELETE."""
     trusted_proxies: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     """Addresses and networks whose Forwarded and X-Forwarded-* headers say under which address the node was reached."""
 

@@ -12,7 +12,7 @@ from dicomweb.auth import Access
 from dicomweb.console import pages
 from dicomweb.edge import Edge
 from dicomweb.ports import WebParts
-from dicomweb.services import services
+from dicomweb.services import DELETE, services
 from dicomweb.viewer import serving
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"]
@@ -43,8 +43,9 @@ def create_app(parts: WebParts) -> FastAPI:
     problems.install(app, console.problem)
     app.include_router(health.routes(parts, access.requires))
     app.include_router(api.routes(parts, access.requires, accesses))
-    for _, router in services(parts, access.requires, base_url, accesses):
-        app.include_router(router)
+    for name, router in services(parts, access.requires, base_url, accesses):
+        if name != DELETE or parts.settings.http.delete:
+            app.include_router(router)
     app.include_router(pages.routes(parts, console, access, accesses))
     app.include_router(pages.about(app, console, access))
     app.include_router(serving.routes(parts, console, access, viewer))

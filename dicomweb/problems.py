@@ -30,6 +30,7 @@ from storage.errors import (
     MalformedQuery,
     NotKept,
     SopClassMismatch,
+    Undeletable,
     UnreadableInstance,
 )
 
@@ -49,6 +50,7 @@ STATUS: tuple[tuple[type[NodeError], int], ...] = (
     (NotKept, 404),
     (ForbiddenTransition, 409),
     (SopClassMismatch, 409),
+    (Undeletable, 409),
     (UnreadableInstance, 422),
     (DiskFull, 507),
     (IndexUnavailable, 503),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from dicomweb import qido, stow, wado, wado_uri
+from dicomweb import deletion, qido, stow, wado, wado_uri
 from dicomweb.accesses import Accesses
 from dicomweb.addresses import BaseUrl
 from dicomweb.caller import Requires
 from dicomweb.ports import WebParts
+
+#: Of this node's own, and served only where `http.delete` says so.
+DELETE = "Delete"
 
 
 def services(
@@ -20,4 +23,5 @@ def services(
         ("WADO-RS", wado.routes(parts, requires, base_url, accesses)),
         ("STOW-RS", stow.routes(parts, requires, base_url)),
         ("WADO-URI", wado_uri.routes(parts, requires, accesses)),
+        (DELETE, deletion.routes(parts, requires)),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, insert, select
 
 from storage import tables
 from storage.database import Database
@@ -65,16 +65,7 @@ class Audit:
     ) -> None:
         """Write one event; it is durable when this returns."""
         with self._database.write() as connection:
-            connection.execute(
-                insert(tables.audit_events).values(
-                    at=at,
-                    action=action.value,
-                    actor=actor,
-                    study_instance_uid=study_instance_uid,
-                    outcome=outcome.value,
-                    detail=detail,
-                )
-            )
+            write_event(connection, action, actor, study_instance_uid, outcome, detail, at)
 
     def events(
         self, *, study_instance_uid: str | None = None, limit: int = 100, before: int | None = None
@@ -103,3 +94,25 @@ class Audit:
             )
             for row in rows
         ]
+
+
+def write_event(
+    connection: Connection,
+    action: AuditAction,
+    actor: str,
+    study_instance_uid: str | None,
+    outcome: AuditOutcome,
+    detail: str,
+    at: datetime,
+) -> None:
+    """Write one event as part of the caller's transaction: it is recorded if what it tells of is done."""
+    connection.execute(
+        insert(tables.audit_events).values(
+            at=at,
+            action=action.value,
+            actor=actor,
+            study_instance_uid=study_instance_uid,
+            outcome=outcome.value,
+            detail=detail,
+        )
+    )

@@ -45,6 +45,10 @@ class ForbiddenTransition(StorageError):
     """The ledger does not allow this change of state."""
 
 
+class Undeletable(StorageError):
+    """It may not be deleted."""
+
+
 class KeyRefused(StorageError):
     """No such key can be made."""
 

@@ -171,14 +171,16 @@ class JsonStore:
             json_segments.c.series_instance_uid == values["series_instance_uid"],
         )
         # The row of the series is what writers of its segments queue for.
-        connection.execute(
+        there = connection.execute(
             select(series.c.series_instance_uid)
             .where(
                 series.c.study_instance_uid == values["study_instance_uid"],
                 series.c.series_instance_uid == values["series_instance_uid"],
             )
             .with_for_update()
-        )
+        ).first()
+        if there is None:
+            return True  # the series was deleted meanwhile: nobody asks for its JSON
         latest = connection.execute(select(func.max(json_segments.c.number)).where(of_series)).scalar_one()
         if (latest or 0) + 1 != values["number"]:
             return False

@@ -30,12 +30,20 @@ STUDY: dict[StudyState, frozenset[StudyState]] = {
             StudyState.QUARANTINED,
         }
     ),
-    StudyState.WAITING_FOR_ENGINE: frozenset({StudyState.ANALYSING, StudyState.GATHERING, StudyState.QUARANTINED}),
-    StudyState.UNMATCHED: frozenset({StudyState.GATHERING, StudyState.ANALYSING}),
-    StudyState.ANSWERED: frozenset({StudyState.GATHERING, StudyState.ANALYSING, StudyState.QUARANTINED}),
-    StudyState.DECLINED: frozenset({StudyState.GATHERING, StudyState.ANALYSING, StudyState.QUARANTINED}),
-    StudyState.FAILED: frozenset({StudyState.GATHERING, StudyState.ANALYSING, StudyState.QUARANTINED}),
-    StudyState.QUARANTINED: frozenset({StudyState.GATHERING}),
+    StudyState.WAITING_FOR_ENGINE: frozenset(
+        {StudyState.ANALYSING, StudyState.GATHERING, StudyState.QUARANTINED, StudyState.DOCUMENTS}
+    ),
+    StudyState.UNMATCHED: frozenset({StudyState.GATHERING, StudyState.ANALYSING, StudyState.DOCUMENTS}),
+    StudyState.ANSWERED: frozenset(
+        {StudyState.GATHERING, StudyState.ANALYSING, StudyState.QUARANTINED, StudyState.DOCUMENTS}
+    ),
+    StudyState.DECLINED: frozenset(
+        {StudyState.GATHERING, StudyState.ANALYSING, StudyState.QUARANTINED, StudyState.DOCUMENTS}
+    ),
+    StudyState.FAILED: frozenset(
+        {StudyState.GATHERING, StudyState.ANALYSING, StudyState.QUARANTINED, StudyState.DOCUMENTS}
+    ),
+    StudyState.QUARANTINED: frozenset({StudyState.GATHERING, StudyState.DOCUMENTS}),
 }
 
 INSTANCE: dict[InstanceState, frozenset[InstanceState]] = {
@@ -102,6 +110,9 @@ COMMITMENT: dict[CommitmentState, frozenset[CommitmentState]] = {
     CommitmentState.TAKEN: frozenset({CommitmentState.WAITING}),  # asked for again
     CommitmentState.GIVEN_UP: frozenset({CommitmentState.WAITING}),
 }
+
+#: Where the ledger leads what is deleted; its row goes in the same transaction.
+DELETED = "deleted"
 
 _SUBJECTS: dict[type[StrEnum], tuple[str, Table, tuple[Column[str], ...], Mapping[Any, frozenset[Any]]]] = {
     StudyState: ("study", tables.studies, (tables.studies.c.study_instance_uid,), STUDY),
@@ -173,12 +184,17 @@ def move(connection: Connection, subject_id: str | tuple[str, ...], to: StrEnum,
     return True
 
 
+def end(connection: Connection, subject_id: str | tuple[str, ...], held: StrEnum, *, reason: str, at: datetime) -> None:
+    """Record the end of a row that the caller deletes in the same transaction; `held`: the state that it has."""
+    _record(connection, _SUBJECTS[type(held)][0], subject_id, held, DELETED, reason=reason, at=at)
+
+
 def _record(
     connection: Connection,
     subject: str,
     subject_id: str | tuple[str, ...],
     from_state: str,
-    to: StrEnum,
+    to: str,
     *,
     reason: str,
     at: datetime,
@@ -186,6 +202,6 @@ def _record(
     key = subject_id if isinstance(subject_id, str) else " ".join(subject_id)
     connection.execute(
         insert(tables.transitions).values(
-            subject=subject, subject_id=key, from_state=from_state, to_state=to.value, reason=reason, at=at
+            subject=subject, subject_id=key, from_state=str(from_state), to_state=str(to), reason=reason, at=at
         )
     )

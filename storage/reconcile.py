@@ -16,6 +16,7 @@ from typing import Protocol
 from sqlalchemy import select
 
 from storage.blobs import BlobStore
+from storage.correction_tables import removed_files
 from storage.database import Database
 from storage.errors import UnreadableInstance
 from storage.intake import Intake
@@ -86,7 +87,7 @@ def _orphans(database: Database, blobs: BlobStore, before: datetime) -> Iterator
             continue
         with database.read() as connection:
             rows: set[str] = set()
-            for table in (instances, variants):
+            for table in (instances, variants, removed_files):
                 rows.update(connection.execute(select(table.c.path).where(table.c.path.startswith(shard))).scalars())
         yield from (path for path in files if path not in rows)
 

@@ -392,14 +392,6 @@ announced_instances = Table(
     Index("ix_announced_instances_sop_instance_uid", "sop_instance_uid"),
 )
 
-#: Files of what was deleted: no longer kept, to be removed. Reconciling takes none of them in again.
-discarded_files = Table(
-    "discarded_files",
-    metadata,
-    Column("path", String(255), primary_key=True),
-    Column("discarded_at", UtcDateTime, nullable=False),
-)
-
 #: Work items (UPS), asked for over HTTP.
 workitems = Table(
     "workitems",

@@ -38,7 +38,9 @@ def _resources() -> str:
         " metadata (`application/dicom+json` for all instances, `application/dicom+xml` for one in a part) with bulk"
         " data in parts that their `Content-Location` names: uncompressed little endian, or a part for each compressed"
         " frame. An address of elsewhere is never fetched. ETag, Range (of single objects), HEAD and OPTIONS are"
-        " understood."
+        " understood. Delete is served only where `http.delete` says so: to keys with the permission `delete`, never"
+        " what the node committed itself to keep, what is being received or analysed, undelivered results, or sources"
+        " and results apart from their study (409)."
         " Failures are `application/problem+json`:\n\n" + table(("status", "when"), failures)
     )
 

@@ -25,6 +25,7 @@ from dicom_node.worker.watch import CourierWatch
 from inference.registry import engines
 from storage.announcements import Announcements
 from storage.commitments import Commitments
+from storage.deletion import delete_removed_files
 from storage.deliveries import Deliveries
 from storage.index import Index
 from storage.intake import Intake
@@ -131,11 +132,12 @@ def _clean(context: RoleContext, storage: Storage, queue: Queue) -> None:
 
 def _clean_once(context: RoleContext, storage: Storage, intake: Intake, queue: Queue) -> None:
     swept = storage.blobs.sweep()
+    deleted = delete_removed_files(storage.database, storage.blobs)
     before = now() - _ORPHANED_AFTER
     orphans = take_in_orphans(storage.database, storage.blobs, intake, before=before, stop=context.stop)
     pruned = prune(storage.database, queue, now() - _TURNS_KEPT)
     forgotten = forget_contacts(storage.database, now() - _CONTACTS_KEPT)
-    facts = {"swept": swept, "orphans_known": orphans.known, "orphans_kept": orphans.kept}
+    facts = {"swept": swept, "files_deleted": deleted, "orphans_known": orphans.known, "orphans_kept": orphans.kept}
     facts |= {"turns_pruned": pruned, "contacts_forgotten": forgotten}
     if any(facts.values()):
         log.info("leftovers tidied up", extra={"action": "cleaned", **facts})

@@ -73,10 +73,17 @@ NEEDED: dict[tuple[str, str], str] = {
     ("GET", f"{INSTANCE}/frames/{{frames}}/rendered"): "read",
     ("GET", f"{INSTANCE}/frames/{{frames}}/thumbnail"): "read",
     ("GET", f"{INSTANCE}/bulkdata/{{path:path}}"): "read",
+    **{("DELETE", level): "delete" for level in (STUDY, SERIES, INSTANCE)},
 }
 #: What the open loopback grants (never delete, keys, settings, retract, operate).
 LOCAL = {OPEN, KNOWN, "read", "store", "predict", "chat", "console"}
 ROWS = sorted(NEEDED)
+
+
+@pytest.fixture
+def make_web(make_web: Callable[..., PaperWeb]) -> Callable[..., PaperWeb]:
+    """Make the application with every optional service."""
+    return lambda **settings: make_web(**{"http": {"delete": True}, **settings})
 
 
 def routes_of(app: FastAPI) -> set[tuple[str, str]]:
@@ -301,7 +308,7 @@ def test_a_filtered_key_sees_its_studies_alone_wherever_it_asks(web: PaperWeb) -
         (method, path)
         for method, path in ROWS
         if any(name in path for name in ("{study}", "{study_instance_uid}", "/wado"))
-        and NEEDED[method, path] not in ("operate", "store")
+        and NEEDED[method, path] not in ("operate", "store", "delete")
     ]
     assert len(hidden) > 20
     for method, path in hidden:

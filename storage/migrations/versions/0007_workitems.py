@@ -1,4 +1,4 @@
-"""Files of what was deleted, work items, and the bytes of each study."""
+"""Work items, and the bytes of each study."""
 
 from __future__ import annotations
 
@@ -13,12 +13,6 @@ depends_on = None
 
 def upgrade() -> None:
     """Make the tables; count what each study has."""
-    op.create_table(
-        "discarded_files",
-        sa.Column("path", sa.String(length=255), nullable=False),
-        sa.Column("discarded_at", sa.String(length=27), nullable=False),
-        sa.PrimaryKeyConstraint("path", name=op.f("pk_discarded_files")),
-    )
     op.create_table(
         "workitems",
         sa.Column("workitem_uid", sa.String(length=64), nullable=False),
