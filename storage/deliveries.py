@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Row, Select, exists, insert, select, update
 
 from storage import ledger, tables
+from storage.correction_tables import retractions
 from storage.database import Database
 from storage.errors import ForbiddenTransition, NotKept
 from storage.records import DeliveryItem, DeliveryRecord, DeliveryState, ItemState
 from storage.turns import OpenTurn, delivery_turn
+from storage.visibility import NOTE_FORM, is_note
 
 if TYPE_CHECKING:
     from storage.jobs import Queue
@@ -66,8 +68,9 @@ class Deliveries:
         ids = [delivery_id_of(run_key, form, destination) for destination in destinations]
         with self._database.write() as connection:
             _lock_study(connection, study_instance_uid)
-            _supersede_earlier(connection, run_key, at)
-            superseded = _is_superseded(connection, run_key)
+            if not is_note(form):
+                _supersede_earlier(connection, run_key, at)
+            overtaken = _overtaken(connection, run_key, form)
             for delivery_id, destination in zip(ids, destinations, strict=True):
                 if _row(connection, delivery_id) is not None:
                     continue
@@ -86,8 +89,8 @@ class Deliveries:
                 )
                 ledger.begin(connection, delivery_id, DeliveryState.WAITING, reason="", at=at)
                 _insert_items(connection, delivery_id, items)
-                if superseded:
-                    _end(connection, delivery_id, DeliveryState.SUPERSEDED, _SUPERSEDED, at)
+                if overtaken is not None:
+                    _end(connection, delivery_id, *overtaken, at)
                     continue
                 self._enqueue(connection, delivery_id, 1, destination, due=not_before, at=at)
         return ids
@@ -180,8 +183,8 @@ class Deliveries:
             if row.state != DeliveryState.SENDING or row.attempts != attempt:
                 return
             ledger.move(connection, delivery_id, DeliveryState.WAITING, reason=reason, at=at)
-            if _is_superseded(connection, row.run_key):
-                _end(connection, delivery_id, DeliveryState.SUPERSEDED, _SUPERSEDED, at)
+            if (overtaken := _overtaken(connection, row.run_key, row.form)) is not None:
+                _end(connection, delivery_id, *overtaken, at)
                 return
             _change(connection, delivery_id, next_attempt_at=next_attempt_at)
             self._enqueue(connection, delivery_id, attempt + 1, row.destination, due=next_attempt_at, at=at)
@@ -200,6 +203,8 @@ class Deliveries:
                 raise NotKept("There is no such delivery.", delivery_id=delivery_id)
             if row.state in OPEN:
                 raise ForbiddenTransition(f"The delivery is {row.state} already.", delivery_id=delivery_id)
+            if not is_note(row.form) and (reason := _retracted(connection, row.run_key)):
+                raise ForbiddenTransition(reason, delivery_id=delivery_id)
             ledger.move(connection, delivery_id, DeliveryState.WAITING, reason=reason, at=at)
             _change(connection, delivery_id, next_attempt_at=at, ended_at=None)
             items = tables.delivery_items
@@ -322,9 +327,36 @@ def _is_superseded(connection: Connection, run_key: str) -> bool:
     return connection.execute(later.limit(1)).first() is not None
 
 
+def _retracted(connection: Connection, run_key: str) -> str:
+    """Say why the results of a run were taken back; empty: they were not."""
+    said = connection.execute(select(retractions.c.said).where(retractions.c.run_key == run_key)).scalar_one_or_none()
+    return "" if said is None else f"Taken back: {said}"
+
+
+def _overtaken(connection: Connection, run_key: str, form: str) -> tuple[DeliveryState, str] | None:
+    """Say how a delivery ends that need not go out any more; a note that takes results back always goes."""
+    if is_note(form):
+        return None
+    if reason := _retracted(connection, run_key):
+        return DeliveryState.WITHDRAWN, reason
+    return (DeliveryState.SUPERSEDED, _SUPERSEDED) if _is_superseded(connection, run_key) else None
+
+
+def withdraw(connection: Connection, run_key: str, reason: str, at: datetime) -> None:
+    """End what of a run's results has not gone out, in the transaction that takes them back."""
+    deliveries = tables.deliveries.c
+    wanted = select(deliveries.delivery_id, deliveries.form).where(
+        deliveries.run_key == run_key, deliveries.state.in_(_SUPERSEDABLE)
+    )
+    for delivery_id, form in connection.execute(wanted.with_for_update()).all():
+        if not is_note(form):
+            _end(connection, delivery_id, DeliveryState.WITHDRAWN, reason, at)
+
+
 def _supersede_earlier(connection: Connection, run_key: str, at: datetime) -> None:
     others, revision = _other_revisions(connection, run_key)
     earlier = select(tables.deliveries.c.delivery_id).where(
+        tables.deliveries.c.form.not_like(f"{NOTE_FORM}%"),
         tables.deliveries.c.run_key.in_(others.where(tables.findings.c.revision < revision)),
         tables.deliveries.c.state.in_(_SUPERSEDABLE),
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, and_, func, select, true
 
+from storage.correction_tables import removed_instances
 from storage.database import Database
 from storage.errors import NotKept
 from storage.matching import Level, Matcher, Query
@@ -21,6 +22,7 @@ from storage.records import (
     InstanceState,
     Origin,
     OriginKind,
+    RemovalCause,
     Sender,
     SeriesRecord,
     StudyFilter,
@@ -148,6 +150,19 @@ class Index:
     def inputs_of(self, study_instance_uid: str) -> list[InstanceRecord]:
         """Give what of a study is to be analysed."""
         return self._instances(_is_input(study_instance_uid), EVERYTHING)
+
+    def digests_of(self, study_instance_uid: str) -> dict[str, str]:
+        """Give the SHA-256 of the inputs of a study that count, and of those that retention alone removed."""
+        counting = select(instances.c.sop_instance_uid, instances.c.sha256).where(_is_input(study_instance_uid))
+        removed = removed_instances.c
+        expired = (
+            select(removed.sop_instance_uid, removed.sha256)
+            .where(removed.study_instance_uid == study_instance_uid, removed.cause == RemovalCause.EXPIRED)
+            .where(removed.sop_instance_uid.not_in(select(instances.c.sop_instance_uid)))
+            .order_by(removed.number)
+        )
+        found = {row.sop_instance_uid: row.sha256 for row in self._fetch(expired)}
+        return found | {row.sop_instance_uid: row.sha256 for row in self._fetch(counting)}
 
     def patients_of(self, study_instance_uid: str) -> list[tuple[str, ...]]:
         """Say whom the inputs of a study are of: each distinct (ID, issuer, name, birth date, sex), normalised."""

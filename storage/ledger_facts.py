@@ -22,6 +22,7 @@ class ResultFact:
 
     sop_instance_uid: str
     run_key: str
+    form: str
     kept: bool
     """Its instance is kept, not only its name reserved."""
     state: str
@@ -121,6 +122,7 @@ class _Reader:
                 results.study_instance_uid,
                 results.sop_instance_uid,
                 results.run_key,
+                results.form,
                 results.state,
                 results.reason,
                 instances.sop_instance_uid.label("instance"),
@@ -131,7 +133,7 @@ class _Reader:
         found: defaultdict[str, list[ResultFact]] = defaultdict(list)
         for row in rows:
             kept = row.instance is not None
-            fact = ResultFact(row.sop_instance_uid, row.run_key, kept, row.state, row.reason)
+            fact = ResultFact(row.sop_instance_uid, row.run_key, row.form, kept, row.state, row.reason)
             found[row.study_instance_uid].append(fact)
         return found
 

@@ -30,6 +30,7 @@ from storage.records import (
     VariantState,
 )
 from storage.turns import ALIVE, TurnState, delivery_turn
+from storage.visibility import is_note
 
 if TYPE_CHECKING:
     from storage.jobs import Queue
@@ -292,14 +293,15 @@ def _unanswered(facts: StudyFacts, job: JobRecord) -> str:
 
 
 def _undelivered(facts: StudyFacts, job: JobRecord, run_key: str) -> str:
-    results = [result for result in facts.results if result.run_key == run_key]
+    results = [result for result in facts.results if result.run_key == run_key and not is_note(result.form)]
     if not results:
         return f"Run {run_key} has no results."
     if missing := [result.sop_instance_uid for result in results if not result.kept and result.state not in _GONE]:
         return f"Result {missing[0]} is not kept."
     if all(result.state == ResultState.RETRACTED for result in results):
         return ""
-    asked = {delivery.destination for delivery in facts.deliveries if delivery.run_key == run_key}
+    sets = (delivery for delivery in facts.deliveries if not is_note(delivery.form))
+    asked = {delivery.destination for delivery in sets if delivery.run_key == run_key}
     wanted = set(job.deliver_to) if job.state is JobState.DONE or job.deliver_refusals else set()
     unasked = sorted(wanted - asked)
     return f"Nobody asked for the delivery of run {run_key} to {unasked[0]}." if unasked else ""

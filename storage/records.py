@@ -144,6 +144,15 @@ class ResultState(StrEnum):
     """Removed here by retention; where it was delivered, it is."""
 
 
+class RemovalCause(StrEnum):
+    """Why an instance is kept no more."""
+
+    DELETED = "deleted"
+    """Somebody asked for it: what was made from it is to be looked at."""
+    EXPIRED = "expired"
+    """Retention: what was made from it stands."""
+
+
 class NoteState(StrEnum):
     """What a Key Object Selection from a peer came to."""
 

@@ -12,6 +12,7 @@ from storage import ledger, tables
 from storage.database import Database
 from storage.errors import NotKept, StorageError
 from storage.records import ResultRecord, ResultState
+from storage.visibility import NOTE_FORM, is_note
 
 
 class UidTaken(StorageError):
@@ -113,6 +114,7 @@ def _supersede(connection: Connection, run_key: str, at: datetime) -> None:
             findings.engine == run.engine,
             findings.task == run.task,
             results.state == ResultState.KEPT,
+            results.form.not_like(f"{NOTE_FORM}%"),
         )
     ).all()
     last = max((row.revision for row in kept), default=0)
@@ -166,7 +168,7 @@ def _record(row: Row[Any]) -> ResultRecord:
         engine=row.engine,
         revision=row.revision,
         refusal=row.refusal,
-        current=not row.superseded and row.state not in NOT_CURRENT,
+        current=not row.superseded and row.state not in NOT_CURRENT and not is_note(row.form),
         state=ResultState(row.state),
         reason=row.reason,
     )

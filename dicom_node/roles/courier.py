@@ -14,9 +14,11 @@ from configs.errors import NodeError
 from configs.peers import Peer
 from dicom_node.live_peers import LivePeers
 from dicom_node.parts import Storage, blob_root, now
+from dicom_node.roles.worker import worker_parts
 from dicom_node.scu.association import Timeouts
 from dicom_node.supervisor import RoleContext
 from dicom_node.worker.commitments import CommitmentReports, ReportParts
+from dicom_node.worker.corrections import Corrections
 from dicom_node.worker.deliver import deliver
 from dicom_node.worker.describe import Describer
 from dicom_node.worker.disk import DiskWatch, Room
@@ -32,6 +34,7 @@ from storage.intake import Intake
 from storage.jobs import Delivery, Queue, Runner
 from storage.pruning import forget_contacts, prune
 from storage.reconcile import take_in_orphans
+from storage.retractions import Retractions
 from storage.variants import Variants
 
 log = logging.getLogger(__name__)
@@ -82,7 +85,8 @@ def run(context: RoleContext) -> None:
     disk = DiskWatch(settings.disk, partial(_room, blob_root(settings)))
     disk_watch = threading.Thread(target=disk.run, args=(context.stop,), name="disk-watch")
     describer = threading.Thread(target=Describer(settings).run, args=(context.stop,), name="describer")
-    threads = (watch, cleaner, reporter, disk_watch, describer)
+    corrections = threading.Thread(target=_correct, args=(context, storage, parts.peers), name="corrections")
+    threads = (watch, cleaner, reporter, disk_watch, describer, corrections)
     for thread in threads:
         thread.start()
     try:
@@ -111,6 +115,16 @@ def _reports(context: RoleContext, storage: Storage, peers: Mapping[str, Peer]) 
             now=now,
         )
     )
+
+
+def _correct(context: RoleContext, storage: Storage, peers: Mapping[str, Peer]) -> None:
+    """Take back what depended on images that were corrected, rejected or deleted."""
+    intake = storage.intake(context.settings)
+    try:
+        node = worker_parts(context.settings, storage, intake, peers)
+        Corrections(node, Retractions(storage.database)).run(context.stop)
+    finally:
+        intake.close()
 
 
 def _clean(context: RoleContext, storage: Storage, queue: Queue) -> None:

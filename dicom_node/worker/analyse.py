@@ -62,9 +62,20 @@ def publish(job_id: str, node: WorkerParts) -> None:
     job = node.job_book.job(job_id)
     if job.state is not JobState.RUNNING:
         return
+    if _has_changed(job, node):
+        reason = "An image that it read was corrected, rejected or deleted meanwhile; the study is decided on anew."
+        _finish(job, JobState.SUPERSEDED, reason, node)
+        return
     kept = [_publish_run(key, job, node) for key in job.run_keys]
     state = JobState.DECLINED if all(one.refused for one in kept) else JobState.DONE
     _finish(job, state, _said(job, kept, node), node)
+
+
+def _has_changed(job: JobRecord, node: WorkerParts) -> bool:
+    """Tell whether the images of a run are no longer those that were read: a report would be of another patient."""
+    digests = node.index.digests_of(job.study_instance_uid)
+    inputs = [RunFacts.from_json(_findings_of(key, node).facts).inputs for key in job.run_keys]
+    return any(digests.get(uid) != digest for used in inputs for uid, digest in used.items())
 
 
 def _publish_run(key: str, job: JobRecord, node: WorkerParts) -> KeptSet:

@@ -24,7 +24,7 @@ from inference.results.result import Result
 from inference.results.run import Predecessor, Run
 from inference.volume import read_volume
 from storage.errors import NotKept
-from storage.records import FindingsRecord, InstanceRecord, Origin, OriginKind, Outcome, ResultRecord
+from storage.records import FindingsRecord, InstanceRecord, Origin, OriginKind, Outcome, ResultRecord, ResultState
 
 log = logging.getLogger(__name__)
 
@@ -151,11 +151,15 @@ def run_of(record: FindingsRecord, node: WorkerParts) -> Run:
 
 
 def _last_published(record: FindingsRecord, node: WorkerParts) -> tuple[FindingsRecord, Predecessor] | None:
-    """Find the latest earlier revision whose SR is kept: one that never got so far cannot be referred to."""
+    """Find the latest earlier revision whose SR is kept: one that never got so far cannot be referred to.
+
+    Nor is one that was taken back: it may be of another patient.
+    """
     before = node.findings.predecessor(record)
     while before is not None:
         for result in node.results.of_run(before.run_key):
-            if result.kind == "sr" and result.form == str(CANONICAL) and _is_kept(result.sop_instance_uid, node):
+            said = result.kind == "sr" and result.form == str(CANONICAL) and result.state is not ResultState.RETRACTED
+            if said and _is_kept(result.sop_instance_uid, node):
                 return before, Predecessor(
                     sop_class_uid=result.sop_class_uid,
                     sop_instance_uid=result.sop_instance_uid,

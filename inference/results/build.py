@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 from pydicom import DataElement, Dataset, dcmread, dcmwrite
@@ -148,7 +149,7 @@ def build_rejection(
     Parameters
     ----------
     objects
-        The kept results.
+        The kept results; a note of others is another note.
     said
         Why, for a reader.
     run
@@ -156,7 +157,9 @@ def build_rejection(
 
     Source: PS3.16 CID 7011, IHE RAD IOCM.
     """
-    return _selected(objects, why.value, said, source, run, node, f"rejection/{why.value.value}")
+    named = " ".join(sorted(str(each.SOPInstanceUID) for each in objects))
+    role = f"rejection/{why.value.value}/{sha256(named.encode()).hexdigest()[:16]}"
+    return _selected(objects, why.value, said, source, run, node, role)
 
 
 def _selected(

@@ -40,7 +40,7 @@ def make_key_objects(
     said
         Key Object Description, for a reader.
     role
-        Tells selections of one run apart: `list`, or the value of a rejection's code.
+        Tells selections of one run apart: `list`, or a rejection's code with what it names.
     """
     selection = KeyObjectSelection(
         document_title=codes.concept(title),

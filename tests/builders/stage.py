@@ -156,6 +156,9 @@ class PaperStudy:
         found = [one for one in self.instances.values() if one.role is InstanceRole.INPUT]
         return sorted(found, key=lambda one: (one.series_instance_uid, one.instance_number or 0))
 
+    def digests_of(self, uid: str) -> dict[str, str]:
+        return {one.sop_instance_uid: one.sha256 for one in self.inputs_of(uid)}
+
     def instance(self, uid: str) -> InstanceRecord:
         if uid not in self.instances:
             raise NotKept()

@@ -1,0 +1,44 @@
+"""The courier's turn at what was corrected, rejected or deleted: results that depended on it are taken back."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from functools import partial
+
+from dicom_node.worker.parts import WorkerParts
+from dicom_node.worker.retract import judge, tell
+from dicom_node.worker.turns import Turns
+from storage.retractions import Retractions
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks.
+EVERY_S = 1.0
+
+
+class Corrections:
+    """Looks for what is to be taken back, again and again."""
+
+    def __init__(self, node: WorkerParts, retractions: Retractions) -> None:
+        self._node = node
+        self._retractions = retractions
+        self._changes = Turns("source_change_failed")
+        self._notes = Turns("retraction_failed")
+        self._looks = Turns("corrections_failed")
+
+    def run(self, stop: threading.Event, *, every_s: float = EVERY_S) -> None:
+        """Look until told to stop; what is not done then is done after the next start."""
+        while not stop.wait(every_s):
+            self._looks.take("tick", self._node.now(), self.tick)
+
+    def tick(self) -> bool:
+        """Judge each change of sources, and tell of each retraction; say whether there was any."""
+        now, found = self._node.now(), False
+        for change in self._retractions.changes():
+            found = True
+            self._changes.take(str(change.number), now, partial(judge, change, self._node, self._retractions))
+        for retraction in self._retractions.pending():
+            found = True
+            self._notes.take(retraction.run_key, now, partial(tell, retraction, self._node, self._retractions))
+        return found
