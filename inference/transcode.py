@@ -107,9 +107,14 @@ def transcode_frame(file: BinaryIO, frame_index: int, target: str) -> bytes:
 def pixel_digest(file: BinaryIO) -> str:
     """Digest all frames as decoded: equal for two instances whose pixels are the same."""
     digest = hashlib.sha256()
-    for frame in decode_frames_of(read_source(file)):
-        digest.update(f"{frame.array.shape}{frame.array.dtype}{frame.photometric_interpretation}".encode())
-        digest.update(frame.array.tobytes())
+    source = read_source(file)
+    try:
+        for frame in decode_frames_of(source):
+            digest.update(f"{frame.array.shape}{frame.array.dtype}{frame.photometric_interpretation}".encode())
+            digest.update(frame.array.tobytes())
+    finally:
+        if source.file is not file:  # a deflated one was inflated into a file of its own
+            source.file.close()
     return digest.hexdigest()
 
 

@@ -24,6 +24,7 @@ from dicom_node.worker.describe import Describer
 from dicom_node.worker.disk import DiskWatch, Room
 from dicom_node.worker.parts import CourierParts
 from dicom_node.worker.watch import CourierWatch
+from inference.pixel_process import PixelProcess
 from inference.registry import engines
 from storage.announcements import Announcements
 from storage.commitments import Commitments
@@ -55,6 +56,7 @@ def run(context: RoleContext) -> None:
     storage = Storage.open(settings)
     queue = Queue(storage.database)
     deliveries = Deliveries(storage.database, queue)
+    pixels = PixelProcess(children=1)
     parts = CourierParts(
         database=storage.database,
         queue=queue,
@@ -70,6 +72,7 @@ def run(context: RoleContext) -> None:
         delivery=settings.delivery,
         dimse=settings.dimse,
         now=now,
+        digest_pixels=pixels.digest,
     )
     runner = Runner(
         storage.database,
@@ -96,6 +99,7 @@ def run(context: RoleContext) -> None:
         for thread in threads:
             thread.join()
         runner.stop(_STOP_WITHIN_S)
+        pixels.close()
         storage.close()
 
 

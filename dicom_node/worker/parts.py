@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import BinaryIO
 
 from configs.peers import Peer
 from configs.routes import Route
@@ -68,3 +69,5 @@ class CourierParts:
     delivery: DeliverySettings
     dimse: DimseSettings
     now: Callable[[], datetime]
+    digest_pixels: Callable[[BinaryIO], str]
+    """Digests the frames of a file that stands at its start, decoded with limits; raises `InferenceError`."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     HTJ2KLossless,
@@ -26,6 +25,7 @@ from pydicom.uid import (
 from configs.peers import Peer
 from dicom_node.routing.facts import UNREADABLE, attribute_of, number_of
 from dicom_node.worker.parts import CourierParts
+from inference.errors import InferenceError
 from storage.records import InstanceRecord, InstanceRole, VariantRecord, VariantState
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ def class_variant(variant: VariantRecord, parts: CourierParts) -> bool:
     kept = parts.index.instance(variant.sop_instance_uid)
     peer = parts.peers.get(variant.peer)
     with parts.blobs.open(kept.path) as first, parts.blobs.open(variant.path) as second:
-        said = _compare(first, second, kept, variant, peer)
+        said = _compare(first, second, kept, variant, peer, digest_pixels=parts.digest_pixels)
     parts.variants.classed(variant, said.state, said.reason, parts.now())
     log.log(
         logging.WARNING if said.state is VariantState.CONFLICT else logging.INFO,
@@ -145,23 +145,36 @@ def class_variant(variant: VariantRecord, parts: CourierParts) -> bool:
 
 
 def _compare(
-    first: BinaryIO, second: BinaryIO, kept: InstanceRecord, variant: VariantRecord, peer: Peer | None
+    first: BinaryIO,
+    second: BinaryIO,
+    kept: InstanceRecord,
+    variant: VariantRecord,
+    peer: Peer | None,
+    *,
+    digest_pixels: Callable[[BinaryIO], str],
 ) -> Said:
     try:
         headers = [dcmread(file, stop_before_pixels=True) for file in (first, second)]
     except (*UNREADABLE, InvalidDicomError, EOFError) as error:
         reason = f"Other bytes that cannot be read ({type(error).__name__}). The first stays."
         return Said(VariantState.CONFLICT, reason)
+    syntaxes = (kept.transfer_syntax_uid, variant.transfer_syntax_uid)
     return classify(
         headers[0],
         headers[1],
-        other_pixels=_other_pixels(first, second, headers, (kept.transfer_syntax_uid, variant.transfer_syntax_uid)),
+        other_pixels=_other_pixels(first, second, headers, syntaxes, digest_pixels),
         role=kept.role,
         accepts_corrections=peer is not None and peer.corrections == "accept",
     )
 
 
-def _other_pixels(first: BinaryIO, second: BinaryIO, headers: Sequence[Dataset], syntaxes: tuple[str, str]) -> str:
+def _other_pixels(
+    first: BinaryIO,
+    second: BinaryIO,
+    headers: Sequence[Dataset],
+    syntaxes: tuple[str, str],
+    digest_pixels: Callable[[BinaryIO], str],
+) -> str:
     """Say how the pixels of two images differ, as decoded; empty: they are the same, or there are none.
 
     The files stand where their pixel data begins: there the headers were read to.
@@ -171,10 +184,12 @@ def _other_pixels(first: BinaryIO, second: BinaryIO, headers: Sequence[Dataset],
     encoded_alike = syntaxes[0] == syntaxes[1] != DeflatedExplicitVRLittleEndian
     if encoded_alike and _rest(first) == _rest(second):
         return ""
+    first.seek(0)
+    second.seek(0)
     try:
-        if _frames(first, syntaxes[0]) == _frames(second, syntaxes[1]):
+        if digest_pixels(first) == digest_pixels(second):
             return ""
-    except Exception as error:  # noqa: BLE001 (decoders raise what they like; what cannot be decoded proves nothing)
+    except InferenceError as error:  # what cannot be decoded proves nothing
         return f"its pixels cannot be compared ({type(error).__name__})"
     return "its pixels differ" if _LOSSLESS.issuperset(syntaxes) else "its pixels differ, compressed with loss"
 
@@ -184,18 +199,6 @@ def _rest(file: BinaryIO) -> bytes:
     digest = hashlib.sha256()
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
-    return digest.digest()
-
-
-def _frames(file: BinaryIO, transfer_syntax_uid: str) -> bytes:
-    """Digest the decoded frames, one in memory at a time."""
-    digest = hashlib.sha256()
-    file.seek(0)
-    # A deflated data set has no place of its frames in the file.
-    deflated = transfer_syntax_uid == DeflatedExplicitVRLittleEndian
-    for frame in iter_pixels(dcmread(file) if deflated else file):
-        digest.update(f"{frame.shape}{frame.dtype}".encode())
-        digest.update(frame.tobytes())
     return digest.digest()
 
 

@@ -19,6 +19,7 @@ from inference.errors import UnsuitableStudy
 from inference.findings import Code, Findings
 from inference.results.run import NodeIdentity, Run
 from inference.series import CandidateSeries
+from inference.transcode import pixel_digest
 from inference.volume import SourceInstance
 from storage.errors import NotKept
 from storage.peer_records import Announcement, Coverage
@@ -373,6 +374,7 @@ class Stage:
     routes: list[Any] = field(default_factory=list)
     decisions: list[tuple[Decision, StudyState, str]] = field(default_factory=list)
     built: list[PaperResult] = field(default_factory=list)
+    digest_pixels: Callable[[BinaryIO], str] = pixel_digest
     second: float = 10.0
     """The clock, in seconds after the start."""
 
@@ -423,6 +425,7 @@ class Stage:
             delivery=DeliverySettings(first_retry_s=4.0, retry_at_most_s=60.0, attempts=3),
             dimse=DimseSettings(),
             now=self.now,
+            digest_pixels=self.digest_pixels,
         )
 
     def take(self, database: object, queue: object, decision: Decision, *, to: StudyState, reason: str) -> bool:

@@ -22,6 +22,7 @@ from dicom_node.worker.parts import CourierParts, WorkerParts
 from dicom_node.worker.watch import CourierWatch, Tick
 from inference.findings import Findings
 from inference.results.text import report_text
+from inference.transcode import pixel_digest
 from storage.announcements import Announcements
 from storage.blobs import LocalBlobs
 from storage.database import Database
@@ -104,6 +105,7 @@ class Node:
             delivery=DeliverySettings(),
             dimse=DimseSettings(),
             now=lambda: self.at,
+            digest_pixels=pixel_digest,
         )
         self.worker = WorkerParts(
             index=self.index,

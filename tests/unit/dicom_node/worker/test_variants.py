@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from pydicom.uid import (
 )
 
 from dicom_node.worker.variants import class_variant, classify
+from inference.errors import PixelWorkStopped
 from storage.records import InstanceRole, VariantRecord, VariantState
 from tests.builders.stage import CT_IMAGE, Stage, make_input
 from tests.builders.studies import at, make_header, make_peer
@@ -149,6 +150,21 @@ def test_bytes_that_cannot_be_read_or_decoded_are_a_conflict(stage: Stage) -> No
     )
     assert state is VariantState.CONFLICT
     assert "cannot be compared" in reason
+
+
+def test_pixels_that_a_child_process_dies_of_are_a_conflict_and_harm_nobody(stage: Stage) -> None:
+    def stopped(_: BinaryIO) -> str:
+        raise PixelWorkStopped("The decoder died.")
+
+    stage.digest_pixels = stopped
+    state, reason = tell(
+        stage,
+        encode(make_image()),
+        encode(make_image(), RLELossless),
+        syntaxes=(ExplicitVRLittleEndian, RLELossless),
+    )
+    assert state is VariantState.CONFLICT
+    assert "cannot be compared (PixelWorkStopped)" in reason
 
 
 def test_a_document_that_says_otherwise_is_a_conflict() -> None:
