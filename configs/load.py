@@ -6,7 +6,7 @@ Nothing else reads the environment.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from configs.errors import ConfigError
 from configs.peers import Peer
+from configs.routes import Route
 from configs.section import Section
 from configs.settings import Settings
 
@@ -125,6 +126,27 @@ def read_peers(path: Path) -> dict[str, Peer]:
 
 class _PeersFile(Section):
     peers: dict[str, Peer] = {}
+
+
+def read_routes(path: Path, peers: Mapping[str, Peer]) -> tuple[Route, ...]:
+    """Read `routes.yaml` alone, and check it against the peers.
+
+    Raises
+    ------
+    ConfigError
+        It holds something else than rules, or a wrong one; the message names its path.
+    """
+    try:
+        content = {key: value for key, value in read_yaml(path).items() if value is not None}
+        routes = _RoutesFile.model_validate(content).routes
+        check_routes(routes, peers)
+    except ValidationError as error:
+        raise ConfigError(f"{path.name}: {_say(error)}") from error
+    return routes
+
+
+class _RoutesFile(Section):
+    routes: tuple[Route, ...] = ()
 
 
 def _read_files(config_dir: Path) -> dict[str, Any]:
@@ -236,12 +258,28 @@ def _what(detail: ErrorDetails) -> str:
 
 def _check_together(settings: Settings) -> None:
     """Refuse what is wrong only in combination."""
-    for index, route in enumerate(settings.routes):
+    check_routes(settings.routes, settings.peers)
+
+
+def check_routes(routes: Sequence[Route], peers: Mapping[str, Peer]) -> None:
+    """Refuse rules that name peers which are none, or each other's name.
+
+    Raises
+    ------
+    ConfigError
+        The message names the path.
+    """
+    for index, route in enumerate(routes):
         for destination in route.deliver_to:
-            peer = settings.peers.get(destination)
+            peer = peers.get(destination)
             if destination != "sender" and (peer is None or peer.deliver is None):
                 raise ConfigError(f"routes[{index}].deliver_to: {destination!r} is no peer with deliver in peers.yaml")
-    names = [route.name for route in settings.routes]
+        for source in route.priors.sources if route.priors is not None else ():
+            if source not in peers or "priors" not in peers[source].ask:
+                raise ConfigError(
+                    f"routes[{index}].priors.from: {source!r} is no peer with ask: [priors] in peers.yaml"
+                )
+    names = [route.name for route in routes]
     for index, name in enumerate(names):
         if name in names[:index]:
             raise ConfigError(f"routes[{index}].name: {name!r} stands twice")

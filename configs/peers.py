@@ -20,6 +20,7 @@ from configs.passcode import is_hash
 from configs.section import AeTitle, Section
 
 Service = Literal["echo", "store", "find", "move", "get", "commit", "mpps", "ian"]
+Question = Literal["counts", "priors", "worklist"]
 ObjectKind = Literal["sr", "seg", "text", "capture", "summary", "pdf"]
 
 
@@ -33,6 +34,35 @@ class DeliverByDimse(Section):
     """How segmentations are encoded for this peer."""
     report: Literal["comprehensive-3d", "comprehensive", "enhanced"] = "comprehensive-3d"
     """SOP Class of reports with measurements for this peer."""
+
+
+class FetchByDimse(Section):
+    """Earlier studies come by C-MOVE, to our own AE title, or by C-GET on the association of the request."""
+
+    by: Literal["move", "get"] = "move"
+
+
+class FetchByWeb(Section):
+    """Earlier studies are found by QIDO-RS and come by WADO-RS."""
+
+    by: Literal["dicomweb"]
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")]
+    """Base of the service: `{url}/studies` is asked."""
+    bearer: SecretStr | None = None
+    """Sent as `Authorization: Bearer`."""
+    user: str | None = None
+    password: SecretStr | None = None
+    """Sent as HTTP Basic, with `user`."""
+    ca: FilePath | None = None
+    """Certificates (PEM) of whoever signs the service's; absent: the system's."""
+
+    @model_validator(mode="after")
+    def check_pair(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password belong together")
+        if self.bearer is not None and self.user is not None:
+            raise ValueError("bearer and user exclude each other")
+        return self
 
 
 class Caps(Section):
@@ -79,6 +109,11 @@ class Peer(Section):
     deliver: DeliverByDimse | None = None
     """How results reach the peer; absent: it is never a destination."""
     archive: bool = False
+    """It keeps the originals."""
+    ask: tuple[Question, ...] = ()
+    """What the node asks of it: how many instances it has of a study (evidence), earlier studies, urgency."""
+    fetch: Annotated[FetchByDimse | FetchByWeb, Field(discriminator="by")] = FetchByDimse()
+    """How earlier studies come from it."""
     quiet_after_s: PositiveFloat | None = None
     settle_s: NonNegativeFloat | None = None
     corrections: Literal["hold", "accept"] = "hold"
@@ -95,12 +130,21 @@ class Peer(Section):
             raise ValueError("deliver needs host and port")
         if self.archive and "commit" in self.accept:
             raise ValueError("archive: true and accept: commit exclude each other")
+        if "counts" in self.ask and not self.archive:
+            raise ValueError("ask: counts needs archive: true; what another peer has proves nothing")
+        if self.needs_dimse and (self.host is None or self.port is None):
+            raise ValueError("ask needs host and port")
         if not self.sources and self.host is None:
             raise ValueError("needs host or from")
         for user, hashed in self.users.items():
             if not is_hash(hashed.get_secret_value()):
                 raise ValueError(f"users.{user}: give the hash that `dicom-node peers passcode` prints")
         return self
+
+    @property
+    def needs_dimse(self) -> bool:
+        """Whether what is asked of it goes by C-FIND."""
+        return any(each != "priors" or self.fetch.by != "dicomweb" for each in self.ask)
 
     @property
     def may_call_from(self) -> tuple[str, ...]:

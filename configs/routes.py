@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PositiveInt
 from pydicom.datadict import tag_for_keyword
 
 from configs.engines import EngineName
+from configs.patterns import check_pattern
 from configs.section import Section
 
 Scalar = str | int | float
@@ -43,7 +45,14 @@ class Has:
     value: Scalar
 
 
-Operator = AnyValue | Within | Present | Has
+@dataclass(frozen=True)
+class Matches:
+    """A regular expression is found in one of the values."""
+
+    pattern: str
+
+
+Operator = AnyValue | Within | Present | Has | Matches
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,8 @@ class Not:
 
 Condition = Term | AllOf | AnyOf | Not
 
+_OPERATORS = "{min, max}, {present: true}, {has: value} and {matches: expression}"
+
 #: Names that rules know beside DICOM keywords.
 SENDER_TERMS = frozenset({"sender", "calling_ae_title", "called_ae_title"})
 
@@ -98,7 +109,7 @@ def _parse_operator(raw: Any, path: str) -> Operator:
         return _parse_operator_map(raw, path)
     values = raw if isinstance(raw, list) else [raw]
     if not values or not all(_is_scalar(value) for value in values):
-        raise ValueError(f"{path}: write a value, a list of values, {{min, max}}, {{present: true}} or {{has: value}}")
+        raise ValueError(f"{path}: write a value, a list of values, or an operator: {_OPERATORS}")
     return AnyValue(tuple(values))
 
 
@@ -112,11 +123,59 @@ def _parse_operator_map(raw: dict[Any, Any], path: str) -> Operator:
         return Present(raw["present"])
     if keys == {"has"} and _is_scalar(raw["has"]):
         return Has(raw["has"])
-    raise ValueError(f"{path}: unknown operator; there are min, max, present and has")
+    if keys == {"matches"}:
+        try:
+            return Matches(check_pattern(raw["matches"]))
+        except ValueError as error:
+            raise ValueError(f"{path}.matches: {error}") from error
+    raise ValueError(f"{path}: unknown operator; there are {_OPERATORS}")
 
 
 def _is_scalar(value: Any) -> bool:
     return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+class Priority(StrEnum):
+    """How urgent a job is. Source: PS3.3 C.4.11 (Requested Procedure Priority)."""
+
+    STAT = "stat"
+    HIGH = "high"
+    ROUTINE = "routine"
+    LOW = "low"
+
+    @property
+    def rank(self) -> int:
+        """Order in the queue: the lowest goes first."""
+        return _RANKS[self]
+
+
+_RANKS = {Priority.STAT: 10, Priority.HIGH: 50, Priority.ROUTINE: 100, Priority.LOW: 200}
+
+When = Annotated[Condition, BeforeValidator(parse_condition)]
+
+
+class RequiredSeries(Section):
+    """A series that a rule waits for; when all are here without gaps, the study is taken at once."""
+
+    when: When
+    images: PositiveInt
+    """At least so many; more come without a gap between them or are late."""
+
+
+class PriorsWanted(Section):
+    """Which earlier studies of the patient a rule asks for."""
+
+    sources: Annotated[tuple[str, ...], Field(alias="from", min_length=1)]
+    """Names of peers, asked in this order; each has `priors` among what the node may ask of it."""
+    modalities: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Only studies that have one of these."""
+    same_body_part: bool = False
+    """Only series whose Body Part Examined is that of the study."""
+    within_days: PositiveInt = 1825
+    studies: Annotated[int, Field(ge=1, le=20)] = 2
+    """At most so many, the latest first."""
+    instances: PositiveInt = 5000
+    """At most so many for one study in all; a series that goes beyond is left out."""
 
 
 class Route(Section):
@@ -125,7 +184,13 @@ class Route(Section):
     name: str
     engine: EngineName
     task: str = "default"
-    when: Annotated[Condition, BeforeValidator(parse_condition)] = AllOf(())
+    when: When = AllOf(())
     series: Literal["best", "all", "each"] = "best"
+    requires: tuple[RequiredSeries, ...] = ()
+    """Evidence that the study is complete for this rule."""
+    priority: Priority = Priority.ROUTINE
+    at_most_per_hour: PositiveInt | None = None
+    """Jobs of this rule that start within an hour; further ones wait. STAT is never held back."""
+    priors: PriorsWanted | None = None
     deliver_to: tuple[str, ...] = Field(default=("sender",))
     deliver_refusals: bool = False

@@ -182,6 +182,12 @@ class QuietSettings(Section):
     """Seconds without traffic after which an open association no longer counts as active."""
     at_most_s: PositiveFloat = 1800.0
     """Seconds of gathering after which the study is taken as it stands."""
+    adapts: bool = True
+    """Whether a sender that was seen to pause for longer is waited for longer."""
+    adapted_at_most_s: PositiveFloat = 60.0
+    """Seconds of silence that are waited for at most for a sender that pauses."""
+    missing_at_most_s: NonNegativeFloat = 120.0
+    """Seconds since the last instance for which instances are waited for that are known to exist and are not here."""
 
     @model_validator(mode="after")
     def check_order(self) -> Self:

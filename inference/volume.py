@@ -115,3 +115,19 @@ def _check_one_series(slices: Sequence[Slice]) -> None:
     kernels = sorted({each.facts.kernel for each in slices})
     if len(kernels) > 1:
         raise UnsuitableStudy(f"images of {len(kernels)} kernels are mixed ({', '.join(kernels)}).")
+
+
+def gap_in(sources: Sequence[SourceInstance]) -> str:
+    """Say why the images of a series do not lie one behind the other without a gap; empty: they do.
+
+    Looks at headers alone. One image has no gap; images without a place in the patient have none that could be seen.
+    """
+    if len(sources) < 2 or read_headers(sources[:1])[0].get("ImagePositionPatient") is None:
+        return ""
+    try:
+        slices, _ = find_slices(sources)
+        if len(slices) > 1:
+            stack([each.plane for each in slices], thickness_mm=slices[0].facts.thickness_mm)
+    except UnsuitableStudy as error:
+        return str(error)
+    return ""

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
+from configs.routes import Priority
 from storage import ledger, tables
 from storage.database import Database
 from storage.job_book import current_turn, record, study_state_of
+from storage.prior_book import ask_for_priors
 from storage.records import Decision, JobRecord, JobState, NewJob, RouteOutcome, StudyState
 
 if TYPE_CHECKING:
     from storage.jobs import Queue
+
+_AN_HOUR = timedelta(hours=1)
+#: Jobs that were decided before this are not looked at for the next free slot of their rule.
+_SLOTS_SEEN = timedelta(days=2)
 
 
 def take(database: Database, queue: Queue, decision: Decision, *, to: StudyState, reason: str) -> bool:
@@ -58,6 +64,8 @@ def take(database: Database, queue: Queue, decision: Decision, *, to: StudyState
         _supersede_earlier(connection, decision)
         for job in decision.jobs:
             _begin_job(connection, queue, decision, job)
+        for asked in decision.priors:
+            ask_for_priors(connection, decision.study_instance_uid, asked, decision.decided_at)
     return True
 
 
@@ -120,6 +128,10 @@ def _begin_job(connection: Connection, queue: Queue, decision: Decision, job: Ne
     job_id = job_id_of(decision.study_instance_uid, decision.decision_number, job.engine)
     state = _first_state(job)
     reason = f"{job.engine} is not installed." if job.waiting_for_engine else ""
+    not_before = _next_slot(connection, job, decision.decided_at) if state is JobState.QUEUED else None
+    if not_before is not None:
+        most = f'rule "{job.route}" starts at most {job.at_most_per_hour} jobs in an hour'
+        reason = f"Waits until {not_before:%Y-%m-%d %H:%M:%S} UTC: {most}."
     connection.execute(
         insert(tables.jobs).values(
             job_id=job_id,
@@ -136,11 +148,33 @@ def _begin_job(connection: Connection, queue: Queue, decision: Decision, job: Ne
             state=state.value,
             reason=reason,
             created_at=decision.decided_at,
+            priority=job.priority.value,
+            not_before=not_before,
         )
     )
     ledger.begin(connection, job_id, state, reason=reason, at=decision.decided_at)
     if state is JobState.QUEUED:
-        queue.enqueue_analysis(connection, current_turn(connection, job_id), job_id)
+        delay_s = (not_before - decision.decided_at).total_seconds() if not_before else 0.0
+        turn_id = current_turn(connection, job_id)
+        queue.enqueue_analysis(connection, turn_id, job_id, priority=job.priority.rank, delay_s=delay_s)
+
+
+def _next_slot(connection: Connection, job: NewJob, at: datetime) -> datetime | None:
+    """When a job may start so that its rule starts no more than it may in any hour; None: at once."""
+    if job.at_most_per_hour is None or job.priority is Priority.STAT:
+        return None
+    jobs = tables.jobs.c
+    starts_at = func.coalesce(jobs.not_before, jobs.created_at, type_=tables.UtcDateTime())
+    nth_latest: datetime | None = connection.execute(
+        select(starts_at)
+        .where(jobs.route == job.route, jobs.state != JobState.SUPERSEDED, jobs.created_at > at - _SLOTS_SEEN)
+        .order_by(starts_at.desc())
+        .offset(job.at_most_per_hour - 1)
+        .limit(1)
+    ).scalar_one_or_none()
+    if nth_latest is None or nth_latest + _AN_HOUR <= at:
+        return None
+    return nth_latest + _AN_HOUR
 
 
 def _supersede_earlier(connection: Connection, decision: Decision) -> None:
@@ -179,4 +213,5 @@ def _as_asked(job: JobRecord) -> NewJob:
         deliver_refusals=job.deliver_refusals,
         settle_until=job.settle_until,
         waiting_for_engine=job.state is JobState.WAITING_FOR_ENGINE,
+        priority=job.priority,
     )

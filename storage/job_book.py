@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, Select, func, select, update
 
+from configs.routes import Priority
 from storage import ledger, tables
 from storage.database import Database
 from storage.errors import ForbiddenTransition, NotKept
@@ -153,7 +154,7 @@ class JobBook:
             ledger.move(connection, job_id, JobState.QUEUED, reason=reason, at=at)
             _change(connection, job_id, ended_at=None)
             ledger.move(connection, job.study_instance_uid, StudyState.ANALYSING, reason=reason, at=at)
-            queue.enqueue_analysis(connection, current_turn(connection, job_id), job_id)
+            queue.enqueue_analysis(connection, current_turn(connection, job_id), job_id, priority=job.priority.rank)
             return _one(connection, job_id)
 
     def _jobs(self, rows: Select[Any]) -> list[JobRecord]:
@@ -225,6 +226,8 @@ def record(row: Row[Any]) -> JobRecord:
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
+        priority=Priority(row.priority),
+        not_before=row.not_before,
     )
 
 

@@ -113,9 +113,16 @@ class Queue:
             lazy=True,
         )
 
-    def enqueue_analysis(self, connection: Connection, turn_id: str, job_id: str, *, priority: int = PRIORITY) -> None:
-        """Ask for the analysis of a job, as part of the caller's transaction; a turn known already starts nothing."""
+    def enqueue_analysis(
+        self, connection: Connection, turn_id: str, job_id: str, *, priority: int = PRIORITY, delay_s: float = 0.0
+    ) -> None:
+        """Ask for the analysis of a job, as part of the caller's transaction; a turn known already starts nothing.
+
+        `delay_s`: seconds from now; it starts up to a second later than that.
+        """
         options = self._options(_ANALYSE, ENGINE_QUEUE, turn_id, priority)
+        if delay_s > 0:
+            options["delay_seconds"] = delay_s
         self._client.enqueue_in_transaction(connection, options, job_id)
 
     def enqueue_delivery(

@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from configs.routes import Priority
+
 
 class OriginKind(StrEnum):
     """Which door-step an instance stood on."""
@@ -321,6 +323,18 @@ class NewJob:
     """Results leave no earlier."""
     waiting_for_engine: bool = False
     """The rule's engine is not installed: the job is recorded and not enqueued."""
+    priority: Priority = Priority.ROUTINE
+    at_most_per_hour: int | None = None
+    """Jobs of its rule that start within an hour; a further one waits."""
+
+
+@dataclass(frozen=True)
+class WantedPriors:
+    """Which earlier studies of the patient a rule asks for."""
+
+    route: str
+    wanted: str
+    """JSON of the rule's `priors`."""
 
 
 @dataclass(frozen=True)
@@ -336,6 +350,8 @@ class Decision:
     decided_at: datetime
     routes: tuple[RouteOutcome, ...]
     jobs: tuple[NewJob, ...]
+    priors: tuple[WantedPriors, ...] = ()
+    """Earlier studies that are asked for."""
 
 
 @dataclass(frozen=True)
@@ -363,6 +379,9 @@ class JobRecord:
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    priority: Priority = Priority.ROUTINE
+    not_before: datetime | None = None
+    """Its rule lets it start no earlier; None: at once."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -257,7 +258,10 @@ jobs = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
     Column("ended_at", UtcDateTime),
+    Column("priority", String(8), nullable=False, server_default="routine"),
+    Column("not_before", UtcDateTime),  # NULL: at once
     Index("ix_jobs_study_instance_uid", "study_instance_uid"),
+    Index("ix_jobs_route", "route", "created_at"),
     Index("ix_jobs_state", "state"),
 )
 
@@ -408,6 +412,54 @@ workitems = Table(
     Column("changed_at", UtcDateTime, nullable=False),
     Index("ix_workitems_state", "state", "created_at"),
     Index("ix_workitems_study_instance_uid", "study_instance_uid"),
+)
+
+#: How urgent others say that a study is: a UPS workitem, a worklist. It may not have come yet.
+study_priorities = Table(
+    "study_priorities",
+    metadata,
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("source", String(128), primary_key=True),
+    Column("priority", String(8), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+)
+
+#: The longest pause that a sender made within a study.
+sender_pauses = Table(
+    "sender_pauses",
+    metadata,
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("peer", String(255), primary_key=True),
+    Column("calling_ae_title", String(16), primary_key=True),
+    Column("longest_s", Float, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Index("ix_sender_pauses_at", "at"),
+)
+
+#: That a rule asked for earlier studies of a study's patient.
+prior_fetches = Table(
+    "prior_fetches",
+    metadata,
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("route", String(255), primary_key=True),
+    Column("wanted", Text, nullable=False),  # JSON of PriorsWanted
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", UtcDateTime, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Index("ix_prior_fetches_state", "state", "next_attempt_at"),
+)
+
+#: Studies that the node itself fetched: kept beside the study that they are for, not analysed.
+prior_studies = Table(
+    "prior_studies",
+    metadata,
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("for_study", UID, nullable=False),
+    Column("peer", Text, nullable=False),
+    Column("requested_at", UtcDateTime, nullable=False),
 )
 
 transitions = Table(

@@ -19,6 +19,7 @@ from dicom_node.scp.reporting import GRACE_S
 from dicom_node.scp.retrieve import MOST_SUB_OPERATIONS, PENDING_EVERY_S
 from dicom_node.scp.status import ECHO_STATUSES, FIND_STATUSES, GET_STATUSES, MOVE_STATUSES, STORE_STATUSES
 from dicom_node.scu.store import PROPOSED
+from dicom_node.worker.counts import APART_S, MOST_QUESTIONS
 from dicom_node.worker.outcomes import STATUS, Effect
 from storage.commitments import FAILURE_REASONS
 from storage.patients import PATIENT_KEYWORDS
@@ -157,7 +158,11 @@ def _used() -> str:
         "Services as SCU\n\nC-ECHO, to test a peer (`dicom-node peers echo`). C-STORE, to deliver results and to send"
         " files (`dicom-node send`): each (SOP Class, transfer syntax) in a presentation context of its own, as it is"
         " kept first; an uncompressed instance also in Explicit and Implicit VR Little Endian. Nothing is compressed"
-        " or decompressed. C-STORE also for the sub-operations of C-MOVE (see queries). More than 128 contexts are"
+        " or decompressed."
+        " C-STORE also for the sub-operations of C-MOVE (see queries). More than 128 contexts are"
         " spread over several associations, one after the other. What a Status of the destination comes to:\n\n"
         + table(("Status", "meaning", "then"), rows)
+        + "\nC-FIND (Study Root, series level) asks a peer with `ask: [counts]` how many images it has of a study that"
+        f" gathers (Number of Series Related Instances): at most {MOST_QUESTIONS} times for each state of the study,"
+        f" the first two {APART_S:g} s apart.\n"
     )

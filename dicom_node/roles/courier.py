@@ -6,6 +6,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -13,12 +14,14 @@ from pathlib import Path
 from configs.errors import NodeError
 from configs.peers import Peer
 from dicom_node.live_peers import LivePeers
+from dicom_node.live_routes import LiveRoutes
 from dicom_node.parts import Storage, blob_root, now
 from dicom_node.roles.worker import worker_parts
 from dicom_node.scu.association import Timeouts
 from dicom_node.supervisor import RoleContext
 from dicom_node.worker.commitments import CommitmentReports, ReportParts
 from dicom_node.worker.corrections import Corrections
+from dicom_node.worker.counts import ArchiveCounts, ask_by_find
 from dicom_node.worker.deliver import deliver
 from dicom_node.worker.describe import Describer
 from dicom_node.worker.disk import DiskWatch, Room
@@ -33,14 +36,18 @@ from storage.deliveries import Deliveries
 from storage.index import Index
 from storage.intake import Intake
 from storage.jobs import Delivery, Queue, Runner
+from storage.prior_book import PriorBook
 from storage.pruning import forget_contacts, prune
 from storage.reconcile import take_in_orphans
 from storage.retractions import Retractions
+from storage.urgency import Pauses, Priorities
 from storage.variants import Variants
 
 log = logging.getLogger(__name__)
 
 _STOP_WITHIN_S = 10.0
+#: Archives that are asked at once how many images they have.
+_QUESTIONS_AT_ONCE = 8
 #: Turns of the queue that ended are kept this long, for a look at them; then their rows alone remain.
 _TURNS_KEPT = timedelta(days=7)
 _CLEAN_EVERY_S = 3600.0
@@ -57,6 +64,9 @@ def run(context: RoleContext) -> None:
     queue = Queue(storage.database)
     deliveries = Deliveries(storage.database, queue)
     pixels = PixelProcess(children=1)
+    peers = LivePeers(context.config_dir / "peers.yaml", settings.peers)
+    asking = ThreadPoolExecutor(_QUESTIONS_AT_ONCE, "archive-counts")
+    ask = partial(ask_by_find, calling_ae_title=settings.dimse.ae_title)
     parts = CourierParts(
         database=storage.database,
         queue=queue,
@@ -65,8 +75,12 @@ def run(context: RoleContext) -> None:
         deliveries=deliveries,
         variants=Variants(storage.database),
         announcements=Announcements(storage.database),
-        peers=LivePeers(context.config_dir / "peers.yaml", settings.peers),
-        routes=settings.routes,
+        peers=peers,
+        routes=LiveRoutes(context.config_dir / "routes.yaml", settings.routes, peers),
+        counts=ArchiveCounts(peers, ask, asking, now),
+        pauses=Pauses(storage.database),
+        priorities=Priorities(storage.database),
+        priors=PriorBook(storage.database),
         engines=frozenset(engines(settings.engines)),
         quiet=settings.quiet,
         delivery=settings.delivery,
@@ -98,6 +112,7 @@ def run(context: RoleContext) -> None:
     finally:
         for thread in threads:
             thread.join()
+        asking.shutdown(cancel_futures=True)
         runner.stop(_STOP_WITHIN_S)
         pixels.close()
         storage.close()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from configs.peers import Peer
 from configs.settings import QuietSettings
 from storage.peer_records import Announcement, AnnouncementKind, AnnouncementState, Coverage
 from storage.records import Sender, StudyRecord
+
+#: Seconds without an instance before what is here is compared with what is expected.
+STILL_S = 0.3
+#: A sender that paused once may pause somewhat longer the next time.
+_PAUSE_MARGIN = 1.5
 
 #: Seconds that results settle for a sender on this machine: it can take them back itself.
 LOCAL_SETTLE_S = 5.0
@@ -40,6 +45,48 @@ NOTHING_ANNOUNCED = Announced()
 
 
 @dataclass(frozen=True)
+class Required:
+    """Whether the series that rules wait for are here without gaps."""
+
+    whole: bool
+    reason: str
+    """Which are here, or what is missing."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What an archive says that it has of the study, compared with what is here."""
+
+    peer: str
+    images: int
+    """Images that it has, in series of images."""
+    missing: int
+    """Of the series that are here: images that it has and that are not here."""
+    proven: bool
+    """It gave the same answer twice, long enough apart, and that is what is here."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known beside the study and its senders."""
+
+    announced: Announced = NOTHING_ANNOUNCED
+    required: Required | None = None
+    """None: no rule that matches says what it waits for, or nobody has looked."""
+    counted: Sequence[Counted] = ()
+    pauses: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Peer and calling AE title → the longest pause within a study that the sender was seen to make, seconds."""
+
+    @property
+    def missing(self) -> int:
+        """Instances that are known to exist and are not here."""
+        return max([self.announced.coverage.missing, *(each.missing for each in self.counted)])
+
+
+NOTHING_KNOWN = Known()
+
+
+@dataclass(frozen=True)
 class Gathering:
     """All that is known about a study when somebody asks whether it is complete."""
 
@@ -48,11 +95,32 @@ class Gathering:
     now: datetime
     settings: QuietSettings
     peers: Mapping[str, Peer]
-    announced: Announced = NOTHING_ANNOUNCED
+    known: Known = NOTHING_KNOWN
+
+    @property
+    def announced(self) -> Announced:
+        """Procedure steps and notices."""
+        return self.known.announced
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether somebody sends or acquires, or an instance came just now."""
+        active = any(sender.active for sender in self.senders) or bool(self.announced.in_progress)
+        return active or self.since_s(self.study.last_instance_at) < STILL_S
 
     def quiet_after_s(self, sender: Sender) -> float:
-        """Seconds without an instance after which this sender is done."""
-        return _quiet_after_s(self.peers.get(sender.peer), self.settings)
+        """Seconds without an instance after which this sender is done: as configured, longer where it pauses longer."""
+        configured_s = _quiet_after_s(self.peers.get(sender.peer), self.settings)
+        pause_s = self.known.pauses.get((sender.peer, sender.calling_ae_title), 0.0)
+        if not self.settings.adapts or not pause_s:
+            return configured_s
+        return max(configured_s, min(pause_s * _PAUSE_MARGIN, self.settings.adapted_at_most_s))
+
+    @property
+    def expects_more(self) -> bool:
+        """Whether instances that are known to exist may still come; they are not waited for without end."""
+        waited_s = self.since_s(self.study.last_instance_at)
+        return self.known.missing > 0 and waited_s < self.settings.missing_at_most_s
 
     def since_s(self, moment: datetime) -> float:
         """Seconds since a moment; negative where a clock went backwards."""
@@ -77,7 +145,7 @@ def verdict(
     now: datetime,
     settings: QuietSettings,
     peers: Mapping[str, Peer],
-    announced: Announced = NOTHING_ANNOUNCED,
+    known: Known = NOTHING_KNOWN,
 ) -> Verdict:
     """Tell whether nothing more is to be expected of this study.
 
@@ -87,10 +155,10 @@ def verdict(
         Everybody who brought inputs of the study, with whether each is active now.
     peers
         Peer list: a peer's `quiet_after_s` goes before `settings.after_s`.
-    announced
-        Procedure steps and notices of availability, compared with what is here.
+    known
+        What was announced, required and counted, compared with what is here; how senders pause.
     """
-    gathering = Gathering(study, senders, now, settings, peers, announced)
+    gathering = Gathering(study, senders, now, settings, peers, known)
     for rule in EVIDENCE:
         found = rule(gathering)
         if found is not None:
@@ -114,6 +182,25 @@ def announced_whole(gathering: Gathering) -> Verdict | None:
     return Verdict(True, "mpps" if steps else "availability", reason, proven=True)
 
 
+def required_whole(gathering: Gathering) -> Verdict | None:
+    """Believe the rules: what each of those that match waits for is here without gaps, and nobody is sending."""
+    required = gathering.known.required
+    if required is None or not required.whole or gathering.in_flight or gathering.known.missing:
+        return None
+    return Verdict(True, "required series", required.reason, proven=True)
+
+
+def counted_whole(gathering: Gathering) -> Verdict | None:
+    """Believe an archive that has, twice the same, just what is here, while nobody is sending."""
+    if gathering.in_flight or gathering.known.missing:
+        return None
+    for counted in gathering.known.counted:
+        if counted.proven:
+            reason = f"{counted.peer} was asked twice and has the same {counted.images} images that are here."
+            return Verdict(True, "counts", reason, proven=True)
+    return None
+
+
 def ceiling(gathering: Gathering) -> Verdict | None:
     """Take the study as it stands after the longest time that gathering may last."""
     at_most_s = gathering.settings.at_most_s
@@ -131,7 +218,7 @@ def quiet(gathering: Gathering) -> Verdict | None:
     """Conclude from silence: every sender is inactive, has been quiet for its time, and acquires no more."""
     if any(sender.active for sender in gathering.senders) or _missing_s(gathering) > 0:
         return None
-    if gathering.announced.in_progress:
+    if gathering.announced.in_progress or gathering.expects_more:
         return None
     since = _seconds(gathering.since_s(gathering.study.last_instance_at))
     reason = f"No image for {since}, and nobody is sending this study.{_premature(gathering)}"
@@ -139,7 +226,13 @@ def quiet(gathering: Gathering) -> Verdict | None:
 
 
 #: Kinds of evidence, the first that speaks decides.
-EVIDENCE: tuple[Callable[[Gathering], Verdict | None], ...] = (announced_whole, ceiling, quiet)
+EVIDENCE: tuple[Callable[[Gathering], Verdict | None], ...] = (
+    announced_whole,
+    required_whole,
+    counted_whole,
+    ceiling,
+    quiet,
+)
 
 
 def may_be_due(
@@ -148,20 +241,36 @@ def may_be_due(
     settings: QuietSettings,
     peers: Mapping[str, Peer],
     announcements: Sequence[Announcement] = (),
+    *,
+    required_images: int | None = None,
+    is_counted: bool = False,
 ) -> bool:
-    """Tell cheaply whether asking for a verdict can lead to a decision: neither senders nor instances are looked up."""
+    """Tell cheaply whether asking for a verdict can lead to a decision: neither senders nor instances are looked up.
+
+    Parameters
+    ----------
+    required_images
+        Images without which no rule has the series that it waits for; None: no rule waits for any.
+    is_counted
+        An archive has what is here.
+    """
     if (now - study.gathering_since).total_seconds() >= settings.at_most_s:
         return True
     if any(each.state is AnnouncementState.IN_PROGRESS for each in announcements):
         return False
     if announcements and study.number_of_instances >= max(each.number_named for each in announcements):
         return True
+    since_last_s = (now - study.last_instance_at).total_seconds()
+    if since_last_s >= STILL_S and (
+        is_counted or (required_images is not None and study.number_of_inputs >= required_images)
+    ):
+        return True
     shortest_s = min([settings.after_s, *(peer.quiet_after_s for peer in peers.values() if peer.quiet_after_s)])
-    return (now - study.last_instance_at).total_seconds() >= shortest_s
+    return since_last_s >= shortest_s
 
 
 def settle_until(
-    study: StudyRecord, senders: Sequence[Sender], peers: Mapping[str, Peer], *, settle_s: float, proven: bool
+    study: StudyRecord, senders: Sequence[Sender], peers: Mapping[str, Peer], *, settle_s: float, at_once: bool
 ) -> datetime:
     """Tell until when results stay here, since no PACS can delete a superseded report.
 
@@ -169,10 +278,10 @@ def settle_until(
     ----------
     settle_s
         For senders whose peer says nothing itself and is not on this machine.
-    proven
-        Completeness rests on evidence: nothing settles.
+    at_once
+        Nothing settles: completeness rests on evidence, or somebody waits for the results.
     """
-    if proven:
+    if at_once:
         return study.last_instance_at
     waits = [_settle_s(peers.get(sender.peer), settle_s) for sender in senders] or [settle_s]
     return study.last_instance_at + timedelta(seconds=max(waits))
@@ -205,9 +314,15 @@ def _missing_s(gathering: Gathering) -> float:
 def _premature(gathering: Gathering) -> str:
     """Say what is known to be expected still; the study reopens when it comes."""
     coverage = gathering.announced.coverage
-    if not coverage.missing:
-        return ""
-    return f" Premature: {coverage.missing} of {coverage.named} announced instances are not here."
+    missing = []
+    if coverage.missing:
+        missing.append(f"{coverage.missing} of {coverage.named} announced instances are not here.")
+    missing += [
+        f"{each.peer} has {each.missing} images of these series that are not here."
+        for each in gathering.known.counted
+        if each.missing
+    ]
+    return f" Premature: {' '.join(missing)}" if missing else ""
 
 
 def _who(announcement: Announcement) -> str:
@@ -220,6 +335,8 @@ def _still_waiting(gathering: Gathering) -> str:
         return f"Waiting: {_listed(busy)} may still be sending."
     if gathering.announced.in_progress and _missing_s(gathering) <= 0:
         return f"Waiting: {_listed(gathering.announced.in_progress)} has a procedure step in progress."
+    if gathering.expects_more and _missing_s(gathering) <= 0:
+        return f"Waiting: {gathering.known.missing} images that are known to exist are not here."
     return f"Waiting for {_seconds(_missing_s(gathering))} more without an image."
 
 

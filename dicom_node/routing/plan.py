@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from configs.peers import Peer
-from configs.routes import Route
+from configs.routes import Priority, Route
 from dicom_node.routing.completion import Verdict, settle_until
 from dicom_node.routing.destinations import kept_only, resolve
 from dicom_node.routing.facts import StudyFacts
 from dicom_node.routing.identity import differing, quarantine_reason
-from dicom_node.routing.rules import Evaluation, Match, evaluate
-from storage.records import Decision, NewJob, StudyRecord, StudyState
+from dicom_node.routing.rules import Match, evaluate
+from storage.records import Decision, NewJob, StudyRecord, StudyState, WantedPriors
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,10 @@ class Ruling:
     """Names of engines that are installed and enabled."""
     settle_s: float
     """Seconds that results settle where the sender's peer says nothing itself."""
+    priorities: Mapping[str, Priority] = field(default_factory=dict)
+    """Who else says how urgent the study is, and what they say."""
+    fetched_from: str = ""
+    """The peer from which the node fetched the study as a prior; empty: somebody sent it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ def plan(
         Inputs received until then are those of this decision.
     """
     different = differing(patients)
-    evaluation = Evaluation((), ()) if different else evaluate(ruling.routes, facts)
+    routes = () if different or ruling.fetched_from else ruling.routes
+    evaluation = evaluate(routes, facts)
     drafts = [_job(match, study, verdict, facts, ruling) for match in evaluation.matches]
     notes = {job.route: note for job, note in drafts if note}
     decision = Decision(
@@ -71,15 +76,23 @@ def plan(
             for outcome in evaluation.outcomes
         ),
         jobs=tuple(job for job, _ in drafts),
+        priors=tuple(
+            WantedPriors(match.route.name, match.route.priors.model_dump_json(by_alias=True))
+            for match in evaluation.matches
+            if match.route.priors is not None
+        ),
     )
     if different:
         return Plan(decision, StudyState.QUARANTINED, quarantine_reason(different))
+    if ruling.fetched_from:
+        return Plan(decision, StudyState.UNMATCHED, _kept_as_prior(ruling.fetched_from))
     return _outcome(decision, list(notes.values()))
 
 
 def _job(match: Match, study: StudyRecord, verdict: Verdict, facts: StudyFacts, ruling: Ruling) -> tuple[NewJob, str]:
     """Draft one job, and say what its destinations lack."""
     route = match.route
+    priority = min([route.priority, *ruling.priorities.values()], key=lambda each: each.rank)
     destinations = resolve(route.deliver_to, facts.senders, ruling.peers)
     job = NewJob(
         engine=route.engine,
@@ -89,8 +102,16 @@ def _job(match: Match, study: StudyRecord, verdict: Verdict, facts: StudyFacts, 
         selection=route.series,
         deliver_to=destinations.names,
         deliver_refusals=route.deliver_refusals,
-        settle_until=settle_until(study, facts.senders, ruling.peers, settle_s=ruling.settle_s, proven=verdict.proven),
+        settle_until=settle_until(
+            study,
+            facts.senders,
+            ruling.peers,
+            settle_s=ruling.settle_s,
+            at_once=verdict.proven or priority is Priority.STAT,
+        ),
         waiting_for_engine=route.engine not in ruling.engines,
+        priority=priority,
+        at_most_per_hour=route.at_most_per_hour,
     )
     return job, kept_only(destinations.without_deliver, ruling.peers)
 
@@ -104,13 +125,23 @@ def _outcome(decision: Decision, notes: Sequence[str]) -> Plan:
         for job in waiting
     )
     if running:
-        said = ", ".join(f'{job.engine} by rule "{job.route}"' for job in running)
+        said = ", ".join(f'{job.engine} by rule "{job.route}"{_urgency(job)}' for job in running)
         return Plan(
             decision, StudyState.ANALYSING, _sentences(decision.reason, f"Being analysed: {said}.", waits, *notes)
         )
     if waiting:
         return Plan(decision, StudyState.WAITING_FOR_ENGINE, _sentences(waits, *notes))
     return Plan(decision, StudyState.UNMATCHED, _unmatched(decision))
+
+
+def _urgency(job: NewJob) -> str:
+    return "" if job.priority is Priority.ROUTINE else f" ({job.priority.value})"
+
+
+def _kept_as_prior(peer: str) -> str:
+    return (
+        f"Kept as an earlier study that a rule asked for, fetched from {peer}; not analysed unless somebody sends it."
+    )
 
 
 def _unmatched(decision: Decision) -> str:

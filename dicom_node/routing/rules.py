@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from configs.patterns import found_in
 from configs.routes import (
     SENDER_TERMS,
     AllOf,
@@ -17,6 +18,7 @@ from configs.routes import (
     AnyValue,
     Condition,
     Has,
+    Matches,
     Not,
     Present,
     Route,
@@ -153,6 +155,9 @@ def _term(term: Term, found: Attribute) -> Answer:
         case Has(value):
             held = any(_equal(text, value, found) for text in found.values)
             asked = f"{value} among them"
+        case Matches(pattern):
+            held = any(found_in(pattern, text) for text in found.values)
+            asked = f"what matches {pattern}"
         case Within(minimum, maximum):
             held = all(_within(text, minimum, maximum) for text in found.values)
             asked = _range(minimum, maximum)

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from configs.peers import Peer
 from configs.routes import Route
 from configs.settings import DeliverySettings, DimseSettings, QuietSettings
+from dicom_node.worker.counts import ArchiveCounts
 from inference.engines.protocol import Engine
 from inference.loading import FrameDecoder
 from inference.results.run import NodeIdentity
@@ -22,7 +23,9 @@ from storage.index import Index
 from storage.intake import Intake
 from storage.job_book import JobBook
 from storage.jobs import Queue
+from storage.prior_book import PriorBook
 from storage.results import ResultBook
+from storage.urgency import Pauses, Priorities
 from storage.variants import Variants
 
 
@@ -63,6 +66,11 @@ class CourierParts:
     peers: Mapping[str, Peer]
     """The peer list as it stands now."""
     routes: Sequence[Route]
+    """The rules as they stand now."""
+    counts: ArchiveCounts
+    pauses: Pauses
+    priorities: Priorities
+    priors: PriorBook
     engines: Collection[str]
     """Names of engines that are installed and enabled."""
     quiet: QuietSettings

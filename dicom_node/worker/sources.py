@@ -14,6 +14,9 @@ from storage.blobs import BlobStore
 from storage.errors import UnreadableInstance
 from storage.records import InstanceRecord
 
+#: What reading the header of a kept instance may raise where its bytes are no sound DICOM.
+UNREADABLE_HEADER = (*UNREADABLE, InvalidDicomError, EOFError)
+
 
 def source_of(blobs: BlobStore, instance: InstanceRecord) -> SourceInstance:
     """Give one kept instance, to be read when it is needed."""
@@ -40,7 +43,7 @@ def headers_of(blobs: BlobStore, instances: Sequence[InstanceRecord]) -> tuple[D
     """
     try:
         return read_headers(sources_of(blobs, instances))
-    except (*UNREADABLE, InvalidDicomError, EOFError) as error:
+    except UNREADABLE_HEADER as error:
         raise UnreadableInstance("the header of a kept instance cannot be read") from error
 
 

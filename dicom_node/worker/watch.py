@@ -10,19 +10,15 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-from pydicom import Dataset
-
-from dicom_node.routing.completion import NOTHING_ANNOUNCED, Announced, may_be_due, verdict
-from dicom_node.routing.facts import SeriesFacts, StudyFacts
+from dicom_node.routing.completion import verdict
 from dicom_node.routing.plan import Ruling, plan
+from dicom_node.worker.evidence import Evidence, facts_of
 from dicom_node.worker.parts import CourierParts
-from dicom_node.worker.sources import by_series, headers_of
 from dicom_node.worker.turns import Turns
 from dicom_node.worker.variants import class_variant
 from storage.decisions import take
-from storage.errors import UnreadableInstance
 from storage.peer_records import Announcement
-from storage.records import InstanceRecord, Sender, StudyRecord
+from storage.records import Sender, StudyRecord
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +49,7 @@ class CourierWatch:
     def __init__(self, parts: CourierParts, *, since: datetime | None = None) -> None:
         self._parts = parts
         self._since = since
+        self._evidence = Evidence(parts)
         self._studies = Turns("decision_failed")
         self._variants = Turns("variant_failed")
         self._looks = Turns("watch_failed")
@@ -64,11 +61,12 @@ class CourierWatch:
 
     def tick(self, now: datetime) -> Tick:
         """Decide on every study that is complete now, and class what was set aside."""
-        parts, announced = self._parts, self._parts.announcements.of_gathering()
+        announced, gathering = self._parts.announcements.of_gathering(), self._parts.index.gathering()
+        self._evidence.look_around(gathering, now)
         studies = [
             self._studies.take(study.study_instance_uid, now, partial(self._decide, study, now, said))
-            for study in parts.index.gathering()
-            if may_be_due(study, now, parts.quiet, parts.peers, said := announced.get(study.study_instance_uid, []))
+            for study in gathering
+            if self._evidence.may_be_due(study, now, said := announced.get(study.study_instance_uid, []))
         ]
         variants = [
             self._variants.take(
@@ -94,19 +92,28 @@ class CourierWatch:
         """Decide on one study; tell whether a decision was taken."""
         parts, uid = self._parts, study.study_instance_uid
         senders = parts.index.senders_of(uid, now=now, idle_after_s=parts.quiet.sender_idle_after_s)
-        announced = Announced(announcements, parts.announcements.coverage(uid)) if announcements else NOTHING_ANNOUNCED
+        known = self._evidence.of(study, senders, announcements, now)
         heard = (self._heard(study), [self._heard(sender) for sender in senders])
-        said = verdict(*heard, now, parts.quiet, parts.peers, announced)
+        said = verdict(*heard, now, parts.quiet, parts.peers, known)
         if not said.complete:
             return False
         inputs = parts.index.inputs_of(uid)
-        facts = facts_of(uid, senders, inputs, parts)
+        facts = facts_of(uid, senders, inputs, parts.blobs)
         # One that came since `now` is an input of this decision too, or the study has changed and none is taken.
         decided_at = max([now, *(instance.received_at for instance in inputs)])
-        ruling = Ruling(parts.routes, parts.peers, parts.engines, parts.delivery.settle_s)
+        prior = parts.priors.fetched(uid)
+        ruling = Ruling(
+            parts.routes,
+            parts.peers,
+            parts.engines,
+            parts.delivery.settle_s,
+            priorities=parts.priorities.of(uid),
+            fetched_from=prior.peer if prior else "",
+        )
         planned = plan(study, said, facts, parts.index.patients_of(uid), ruling, decided_at=decided_at)
         taken = take(parts.database, parts.queue, planned.decision, to=planned.to, reason=planned.reason)
         if taken:  # else an instance came meanwhile: the study goes on gathering
+            self._evidence.note_pauses(uid, inputs, now)
             log.info(
                 "study decided",
                 extra={
@@ -119,29 +126,3 @@ class CourierWatch:
                 },
             )
         return taken
-
-
-def facts_of(
-    study_instance_uid: str, senders: Sequence[Sender], inputs: Sequence[InstanceRecord], parts: CourierParts
-) -> StudyFacts:
-    """Read what rules look at: the header of the first input of every series."""
-    return StudyFacts(
-        study_instance_uid,
-        senders,
-        tuple(SeriesFacts(uid, _header(group[0], parts)) for uid, group in by_series(inputs).items()),
-    )
-
-
-def _header(instance: InstanceRecord, parts: CourierParts) -> Dataset | None:
-    try:
-        return headers_of(parts.blobs, [instance])[0]
-    except UnreadableInstance as error:
-        log.warning(
-            "header of a kept instance cannot be read",
-            extra={
-                "action": "header_unreadable",
-                "sop_instance_uid": instance.sop_instance_uid,
-                "error": error.code,
-            },
-        )
-        return None

@@ -39,6 +39,11 @@ class Orthanc:
         assert answer.status_code == 200, (path, answer.status_code, answer.text)
         return answer.json()
 
+    def post_file(self, part10: bytes) -> None:
+        """Give it an instance."""
+        answer = httpx.post(f"{self._url}/instances", content=part10, timeout=60)
+        assert answer.status_code == 200, (answer.status_code, answer.text)
+
     def is_up(self) -> bool:
         """Tell whether it answers."""
         try:

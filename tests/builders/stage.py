@@ -12,7 +12,9 @@ from typing import Any, BinaryIO, cast
 
 from pydicom import Dataset
 
+from configs.peers import Peer
 from configs.settings import DeliverySettings, DimseSettings, QuietSettings
+from dicom_node.worker.counts import ArchiveCounts
 from dicom_node.worker.parts import CourierParts, WorkerParts
 from inference.engines.protocol import EngineDescription, SeriesNeeds
 from inference.errors import UnsuitableStudy
@@ -47,6 +49,7 @@ from storage.records import (
     VariantRecord,
     VariantState,
 )
+from tests.builders.paper_evidence import Immediately, PaperPauses, PaperPriorities, PaperPriors
 from tests.builders.studies import STUDY_UID, at, make_study
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -150,8 +153,11 @@ class PaperStudy:
         return [self.study_record] if self.study_record.state is StudyState.GATHERING else []
 
     def series_of(self, uid: str) -> list[SeriesRecord]:
-        uids = sorted({one.series_instance_uid for one in self.inputs_of(uid)})
-        return [SeriesRecord(STUDY_UID, one, "CT", number, "", 1, 1) for number, one in enumerate(uids, 1)]
+        uids = [one.series_instance_uid for one in self.inputs_of(uid)]
+        return [
+            SeriesRecord(STUDY_UID, one, "CT", number, "", uids.count(one), uids.count(one))
+            for number, one in enumerate(sorted(set(uids)), 1)
+        ]
 
     def inputs_of(self, uid: str) -> list[InstanceRecord]:
         found = [one for one in self.instances.values() if one.role is InstanceRole.INPUT]
@@ -367,6 +373,12 @@ class Stage:
     deliveries: PaperDeliveries = field(default_factory=PaperDeliveries)
     variants: PaperVariants = field(default_factory=PaperVariants)
     announcements: PaperAnnouncements = field(default_factory=PaperAnnouncements)
+    pauses: PaperPauses = field(default_factory=PaperPauses)
+    priorities: PaperPriorities = field(default_factory=PaperPriorities)
+    priors: PaperPriors = field(default_factory=PaperPriors)
+    archive: dict[str, int] | Exception = field(default_factory=dict)
+    """What archives answer: series and their images, or a failure."""
+    asked_archive: int = 0
     blobs: PaperBlobs = field(default_factory=PaperBlobs)
     engine: PaperEngine = field(default_factory=PaperEngine)
     engines: dict[str, PaperEngine] | None = None
@@ -420,6 +432,10 @@ class Stage:
             announcements=cast(Any, self.announcements),
             peers=self.peers,
             routes=self.routes,
+            counts=ArchiveCounts(self.peers, self.ask_archive, cast(Any, Immediately()), self.now),
+            pauses=cast(Any, self.pauses),
+            priorities=cast(Any, self.priorities),
+            priors=cast(Any, self.priors),
             engines={"classical-lung"},
             quiet=QuietSettings(after_s=5.0, at_most_s=100.0),
             delivery=DeliverySettings(first_retry_s=4.0, retry_at_most_s=60.0, attempts=3),
@@ -427,6 +443,13 @@ class Stage:
             now=self.now,
             digest_pixels=self.digest_pixels,
         )
+
+    def ask_archive(self, peer: Peer, study_instance_uid: str) -> dict[str, int]:
+        """Stand in for a question to an archive."""
+        self.asked_archive += 1
+        if isinstance(self.archive, Exception):
+            raise self.archive
+        return dict(self.archive)
 
     def take(self, database: object, queue: object, decision: Decision, *, to: StudyState, reason: str) -> bool:
         """Stand in for `storage.decisions.take`."""

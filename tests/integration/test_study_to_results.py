@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydicom import Dataset, dcmread
@@ -17,6 +17,7 @@ from configs.routes import Route
 from configs.settings import DeliverySettings, DimseSettings, QuietSettings
 from dicom_node.demo.pacs import PacsStandIn
 from dicom_node.worker.analyse import analyse, infer
+from dicom_node.worker.counts import ArchiveCounts
 from dicom_node.worker.deliver import deliver
 from dicom_node.worker.parts import CourierParts, WorkerParts
 from dicom_node.worker.watch import CourierWatch, Tick
@@ -33,6 +34,7 @@ from storage.index import Index
 from storage.intake import Intake
 from storage.job_book import JobBook
 from storage.jobs import Queue, prepare_queue
+from storage.prior_book import PriorBook
 from storage.records import (
     DeliveryState,
     InstanceRole,
@@ -45,9 +47,11 @@ from storage.records import (
     VariantState,
 )
 from storage.results import ResultBook
+from storage.urgency import Pauses, Priorities
 from storage.variants import Variants
 from tests.builders.ct import encode, make_ct_instance, make_ct_series, uid
 from tests.builders.findings import NODE, engine, lungs
+from tests.builders.paper_evidence import Immediately
 from tests.builders.studies import make_peer, make_route
 
 STUDY = uid(1)
@@ -90,6 +94,7 @@ class Node:
         self.pacs_folder = pacs_folder
         self.answers: list[int] = []
         self.announced: list[str] = []
+        self.archive: dict[str, int] = {}
         self.courier = CourierParts(
             database=database,
             queue=self.queue,
@@ -100,6 +105,10 @@ class Node:
             announcements=Announcements(database),
             peers=self.peers,
             routes=routes,
+            counts=ArchiveCounts(self.peers, self.count, cast(Any, Immediately()), lambda: self.at),
+            pauses=Pauses(database),
+            priorities=Priorities(database),
+            priors=PriorBook(database),
             engines={"classical-lung"},
             quiet=QuietSettings(),
             delivery=DeliverySettings(),
@@ -122,6 +131,10 @@ class Node:
             now=lambda: self.at,
         )
         self.watch = CourierWatch(self.courier)
+
+    def count(self, _peer: Peer, _uid: str) -> dict[str, int]:
+        """Stand in for an archive that is asked how many images it has."""
+        return self.archive
 
     def later(self, seconds: float) -> None:
         self.at += timedelta(seconds=seconds)
@@ -442,3 +455,50 @@ def test_a_destination_that_takes_reports_alone_gets_one_that_names_no_segmentat
     series = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
     classes = {str(item.ReferencedSOPClassUID) for each in series for item in each.ReferencedSOPSequence}
     assert classes == {"1.2.840.10008.5.1.4.1.1.2"}
+
+
+def test_required_series_are_taken_as_soon_as_they_are_whole_and_results_leave_at_once(node: Node) -> None:
+    wanted = [{"when": {"Modality": "CT"}, "images": 10}]
+    node.courier = replace(node.courier, routes=[make_route({"Modality": "CT"}, requires=wanted)])
+    node.watch = CourierWatch(node.courier)
+    node.send([*chest(1, 8), *chest(10, 12)])
+    node.later(0.5)
+    assert node.tick() == Tick()  # 11 images, and the ninth is missing
+    node.send(chest(9, 9))
+    node.later(0.5)
+    assert node.tick() == Tick(decided=1)
+    (decision,) = decisions_of(node.database, STUDY)
+    assert decision.evidence == "required series"
+    assert decision.jobs[0].settle_until < node.at
+    node.work()
+    node.hand_over()
+    assert len(node.received) == 2
+
+
+def test_an_archive_with_the_same_images_lets_a_study_be_taken_early(node: Node) -> None:
+    node.peers["pacs"] = make_peer(ae_title="PACS", port=104, archive=True, accept=["store"], ask=["counts"])
+    node.archive = {uid(1, 1): 12}
+    node.send(chest(1, 12))
+    for _ in range(11):
+        node.later(0.2)
+        assert node.tick() == Tick()
+    node.later(0.4)
+    assert node.tick() == Tick(decided=1)
+    (decision,) = decisions_of(node.database, STUDY)
+    assert decision.evidence == "counts"
+
+
+def test_a_sender_that_was_late_once_is_waited_for_longer_the_next_time(node: Node) -> None:
+    node.send(chest(1, 12))
+    node.later(5)
+    assert node.tick() == Tick(decided=1)
+    node.later(3)
+    node.send(chest(13, 13))  # 8 s after the twelfth
+    node.later(5)
+    assert node.tick() == Tick(decided=1)
+    node.later(60)
+    node.send([make_ct_instance(number, study=2) for number in range(1, 13)])
+    node.later(11)
+    assert node.tick() == Tick()
+    node.later(2)
+    assert node.tick() == Tick(decided=1)

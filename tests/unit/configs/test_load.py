@@ -72,6 +72,28 @@ def test_a_rule_is_read_as_terms(tmp_path: Path) -> None:
             {"routes": "routes: [{name: a, engine: medversa, when: {all: [{Modalty: CT}]}}]"},
             "routes[0].when: when.all[0].Modalty: no such DICOM keyword",
         ),
+        (
+            {"routes": "routes: [{name: a, engine: medversa, when: {not: {StudyDescription: {matches: '(a'}}}}]"},
+            "routes[0].when: when.not.StudyDescription.matches: no regular expression of RE2: missing ): (a",
+        ),
+        (
+            {"routes": "routes: [{name: a, engine: medversa, when: {StudyDescription: {matches: '(?=a)'}}}]"},
+            "when.StudyDescription.matches: no regular expression of RE2: invalid perl operator",
+        ),
+        (
+            {"routes": "routes: [{name: a, engine: medversa, requires: [{when: {Modalty: CT}, images: 9}]}]"},
+            "routes[0].requires[0].when: when.Modalty: no such DICOM keyword",
+        ),
+        ({"routes": "routes: [{name: a, engine: medversa, requires: [{when: {}}]}]"}, "routes[0].requires[0].images:"),
+        ({"routes": "routes: [{name: a, engine: medversa, priority: now}]"}, "routes[0].priority:"),
+        ({"routes": "routes: [{name: a, engine: medversa, at_most_per_hour: 0}]"}, "routes[0].at_most_per_hour:"),
+        (
+            {"routes": "routes: [{name: a, engine: medversa, priors: {from: [pacs9], modalities: [CT]}}]"},
+            "routes[0].priors.from: 'pacs9' is no peer with ask: [priors] in peers.yaml",
+        ),
+        ({"peers": "peers: {p: {ae_title: P, host: h, port: 1, ask: [counts]}}"}, "peers.p: ask: counts needs archive"),
+        ({"peers": "peers: {p: {ae_title: P, host: h, ask: [worklist]}}"}, "peers.p: ask needs host and port"),
+        ({"peers": "peers: {p: {ae_title: P, host: h, fetch: {by: dicomweb}}}"}, "peers.p.fetch.dicomweb.url:"),
         ({"routes": "routes: [{name: a, engine: medversa, deliver_to: [pacs9]}]"}, "routes[0].deliver_to: 'pacs9'"),
         ({"peers": "peers: {p: {ae_title: P, deliver: {by: dimse}}}"}, "peers.p: deliver needs host and port"),
         ({"peers": "peers: {p: {ae_title: P, host: h, accept: [fly]}}"}, "peers.p.accept[0]:"),
@@ -178,3 +200,13 @@ def test_tls_that_requires_certificates_of_peers_needs_their_authority(tmp_path:
             working_dir=tmp_path,
         )
     assert "dimse.tls: require_client_certificate needs ca" in str(caught.value)
+
+
+def test_earlier_studies_may_be_fetched_from_a_web_service_that_speaks_no_dimse(tmp_path: Path) -> None:
+    peers = (
+        "peers: {p: {ae_title: P, from: [10.0.0.1], ask: [priors], fetch: {by: dicomweb, url: 'https://p/dicom-web'}}}"
+    )
+    routes = "routes: [{name: a, engine: medversa, priors: {from: [p], modalities: [CT]}}]"
+    settings = load(make_config(tmp_path, peers=peers, routes=routes), {}, working_dir=tmp_path).settings
+    assert settings.routes[0].priors is not None
+    assert settings.routes[0].priors.sources == ("p",)

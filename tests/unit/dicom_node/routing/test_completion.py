@@ -9,12 +9,21 @@ from hypothesis import strategies as st
 
 from configs.peers import Peer
 from configs.settings import QuietSettings
-from dicom_node.routing.completion import Announced, Verdict, may_be_due, settle_until, verdict
+from dicom_node.routing.completion import (
+    Announced,
+    Counted,
+    Known,
+    Required,
+    Verdict,
+    may_be_due,
+    settle_until,
+    verdict,
+)
 from storage.peer_records import Announcement, AnnouncementKind, AnnouncementState, Coverage
 from storage.records import Sender
 from tests.builders.studies import at, make_peer, make_sender, make_study
 
-QUIET = QuietSettings(after_s=5.0, sender_idle_after_s=2.0, at_most_s=100.0)
+QUIET = QuietSettings(after_s=5.0, sender_idle_after_s=2.0, at_most_s=100.0, missing_at_most_s=30.0)
 PEERS = {"ct1": make_peer(), "slow": make_peer(quiet_after_s=20), "quick": make_peer(quiet_after_s=1)}
 
 
@@ -137,7 +146,7 @@ def test_results_settle_as_long_as_the_slowest_sender_asks(
     peers: dict[str, Peer], senders: list[Sender], proven: bool, seconds: float
 ) -> None:
     study = make_study(last_instance_at=at(30))
-    assert settle_until(study, senders, peers, settle_s=60.0, proven=proven) == at(30 + seconds)
+    assert settle_until(study, senders, peers, settle_s=60.0, at_once=proven) == at(30 + seconds)
 
 
 def test_a_study_that_cannot_be_due_costs_no_look_at_its_senders() -> None:
@@ -170,11 +179,12 @@ def announced(
         ),
         (0.0, announced(COMPLETED, DISCONTINUED), "mpps", "CT1 completed its procedure step, and all 3"),
         (4.0, announced(COMPLETED, missing=1), "", "Waiting for 1.0 s more without an image."),
+        (29.9, announced(COMPLETED, missing=1), "", "Waiting: 1 images that are known to exist are not here."),
         (
-            5.0,
+            30.0,
             announced(COMPLETED, missing=1),
             "quiet",
-            "No image for 5.0 s, and nobody is sending this study. Premature: 1 of 3 announced instances are not here.",
+            "No image for 30 s, and nobody is sending this study. Premature: 1 of 3 announced instances are not here.",
         ),
         (0.0, announced(COMPLETED, unnamed=1), "", "Waiting for 5.0 s more without an image."),
         (5.0, announced(COMPLETED, unnamed=1), "quiet", "No image for 5.0 s, and nobody is sending this study."),
@@ -192,14 +202,14 @@ def announced(
     ],
 )
 def test_verdict_by_what_peers_announced(now: float, said: Announced, evidence: str, reason: str) -> None:
-    found = verdict(make_study(), [make_sender()], at(now), QUIET, PEERS, said)
+    found = verdict(make_study(), [make_sender()], at(now), QUIET, PEERS, Known(said))
     assert (found.evidence, found.complete) == (evidence, bool(evidence))
     assert found.reason.startswith(reason)
     assert found.proven == (evidence in ("mpps", "availability"))
 
 
 def test_an_association_that_stays_open_does_not_hold_up_what_is_proven() -> None:
-    assert verdict(make_study(), [make_sender(active=True)], at(0), QUIET, PEERS, announced(COMPLETED)).complete
+    assert verdict(make_study(), [make_sender(active=True)], at(0), QUIET, PEERS, Known(announced(COMPLETED))).complete
 
 
 @pytest.mark.parametrize(
@@ -217,3 +227,91 @@ def test_what_was_announced_says_when_asking_is_worth_it(
 ) -> None:
     study = make_study(number_of_instances=instances, last_instance_at=at(0))
     assert may_be_due(study, at(now), QUIET, {}, announced(*states).announcements) is due
+
+
+def known(
+    *,
+    required: bool | None = None,
+    counted: bool | None = None,
+    missing: int = 0,
+    step: AnnouncementState | None = None,
+    not_here: int = 0,
+) -> Known:
+    """Say what is known beside the study: what rules require, what an archive counted, a step, instances not here."""
+    wanted = None if required is None else Required(required, "All that is required is here.")
+    counts = () if counted is None else (Counted("pacs", 3, missing, counted),)
+    said = Announced() if step is None else announced(step, missing=not_here)
+    return Known(said, wanted, counts)
+
+
+@pytest.mark.parametrize(
+    ("now", "said", "active", "evidence"),
+    [
+        (0.3, known(required=True), False, "required series"),
+        (0.2, known(required=True), False, ""),  # an instance came just now
+        (0.3, known(required=True), True, ""),
+        (0.3, known(required=True, step=IN_PROGRESS), False, ""),
+        (0.3, known(required=True, step=COMPLETED, not_here=1), False, ""),
+        (0.3, known(required=True, counted=False, missing=2), False, ""),
+        (4.9, known(required=False), False, ""),
+        (5.0, known(required=False), False, "quiet"),
+        (2.2, known(counted=True), False, "counts"),
+        (2.2, known(counted=True), True, ""),
+        (2.2, known(counted=True, step=IN_PROGRESS), False, ""),
+        (4.9, known(counted=False), False, ""),
+        (5.0, known(counted=False), False, "quiet"),
+        (29.0, known(counted=False, missing=2), False, ""),
+        (30.0, known(counted=False, missing=2), False, "quiet"),
+        (0.3, known(required=True, counted=True), False, "required series"),
+    ],
+)
+def test_verdict_by_required_series_and_counts(now: float, said: Known, active: bool, evidence: str) -> None:
+    found = verdict(make_study(), [make_sender(active=active)], at(now), QUIET, PEERS, said)
+    assert found.evidence == evidence
+    assert found.proven == (evidence in ("required series", "counts"))
+
+
+def test_what_an_archive_has_and_is_not_here_is_said_when_it_was_waited_for_long_enough() -> None:
+    found = verdict(make_study(), [make_sender()], at(30), QUIET, PEERS, known(counted=False, missing=2))
+    assert found.reason.endswith("Premature: pacs has 2 images of these series that are not here.")
+
+
+@pytest.mark.parametrize(
+    ("pause_s", "adapts", "decided_after_s"),
+    [
+        (0.0, True, 5.0),  # it never paused
+        (2.0, True, 5.0),  # its pauses are shorter than what is configured
+        (8.0, True, 12.0),
+        (50.0, True, 60.0),  # but never longer than adapted_at_most_s
+        (8.0, False, 5.0),
+    ],
+)
+def test_a_sender_that_pauses_is_waited_for_longer(pause_s: float, adapts: bool, decided_after_s: float) -> None:
+    settings = QuietSettings(after_s=5.0, at_most_s=100.0, adapts=adapts, adapted_at_most_s=60.0)
+    learned = Known(pauses={("ct1", "CT1"): pause_s, ("mr1", "MR1"): 59.0})
+    study, senders = make_study(), [make_sender()]
+    assert not verdict(study, senders, at(decided_after_s - 0.1), settings, PEERS, learned).complete
+    assert verdict(study, senders, at(decided_after_s), settings, PEERS, learned).evidence == "quiet"
+
+
+def test_a_quiet_time_that_is_configured_for_longer_is_not_shortened_by_experience() -> None:
+    learned = Known(pauses={("slow", "SLOW"): 8.0})
+    assert not verdict(make_study(), [make_sender("slow")], at(19), QUIET, PEERS, learned).complete
+
+
+@pytest.mark.parametrize(
+    ("now", "images", "required_images", "is_counted", "due"),
+    [
+        (0.3, 10, 10, False, True),
+        (0.3, 9, 10, False, False),
+        (0.2, 10, 10, False, False),
+        (0.3, 1, None, True, True),
+        (0.2, 1, None, True, False),
+    ],
+)
+def test_required_series_and_counts_are_looked_at_only_when_they_can_decide(
+    now: float, images: int, required_images: int | None, is_counted: bool, due: bool
+) -> None:
+    study = make_study(number_of_inputs=images)
+    asked = may_be_due(study, at(now), QUIET, {}, required_images=required_images, is_counted=is_counted)
+    assert asked is due

@@ -40,6 +40,8 @@ def ask(when: Any, header: Dataset | None = None) -> tuple[bool, str]:
         {"called_ae_title": "DICOMNODE"},
         {"PatientID": "TEST-*"},
         {"not": {"ImageType": {"has": "LOCALIZER"}}},
+        {"Modality": {"matches": "^c[tr]$"}},
+        {"ImageType": {"matches": "xia"}},
         {"any": [{"Modality": "MR"}, {"Modality": "CT"}]},
         {"all": []},
         {"all": [{"Modality": "CT"}, {"not": {"any": [{"Modality": "MR"}]}}]},
@@ -71,6 +73,8 @@ def test_a_rule_holds(when: Any) -> None:
             {"any": [{"Modality": "MR"}, {"KVP": 120}]},
             "Modality is CT, the rule asks for MR and KVP is absent.",
         ),
+        ({"Modality": {"matches": "^m"}}, "Modality is CT, the rule asks for what matches ^m."),
+        ({"KVP": {"matches": "."}}, "KVP is absent."),
         ({"any": []}, "the list of any is empty."),
         (
             {"all": [{"Modality": "CT"}, {"BodyPartExamined": "CHEST"}, {"KVP": 120}]},
@@ -93,6 +97,7 @@ def test_the_first_term_that_fails_is_named_with_the_value_found(when: Any, reas
         {"PatientID": {"min": 3}},
         {"PatientName": {"has": "nobody"}},
         {"StudyDescription": "chest"},
+        {"StudyDescription": {"matches": "chest|4711"}},
     ],
 )
 def test_reasons_hold_no_patient_data(when: Any) -> None:
@@ -185,3 +190,10 @@ def test_any_of_several_senders_may_be_meant() -> None:
 def test_many_kinds_of_failure_are_summed_up() -> None:
     facts = make_facts(*[make_header(Modality=modality) for modality in ("MR", "PT", "US", "XA", "CR")])
     assert evaluate([make_route({"Modality": "CT"})], facts).outcomes[0].reason.endswith("; 2 further reasons.")
+
+
+def test_an_expression_that_others_take_for_ever_over_is_answered_at_once() -> None:
+    # (a+)+$ against a long run of a and one b: exponential for engines that go back, linear here.
+    header = make_header(SeriesDescription="a" * 20_000 + "b")
+    assert ask({"SeriesDescription": {"matches": "(a+)+$"}}, header)[0] is False
+    assert ask({"SeriesDescription": {"matches": "(a+)+b$"}}, header)[0] is True
