@@ -19,8 +19,9 @@ from pydicom.pixels.encoders.base import get_encoder
 from pydicom.uid import UID
 
 from inference.errors import CannotTranscode, NoSuchFrame, UnreadablePixels
+from inference.frame_codecs import deflated_frame, single_bit_jpeg_2000
 from inference.part10 import Pixels, Source
-from inference.syntaxes import DECODERS, ENCODERS, NATIVE, RLE
+from inference.syntaxes import DECODERS, DEFLATED_FRAMES, ENCODERS, JPEG_2000_LOSSLESS, NATIVE, RLE
 
 #: Samples of one frame that are decoded at most.
 MOST_SAMPLES = 1 << 28
@@ -53,8 +54,9 @@ class Description:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one decoded frame whose samples take whole bytes."""
-        return self.rows * self.columns * self.samples_per_pixel * (self.bits_allocated // 8)
+        """Bytes of one decoded frame, of single bits packed to whole bytes."""
+        bits = self.rows * self.columns * self.samples_per_pixel * self.bits_allocated
+        return (bits + 7) // 8
 
 
 def describe(head: Dataset) -> Description:
@@ -159,6 +161,12 @@ def encode_frame(frame: Frame, described: Description, target: str) -> bytes:
     CannotTranscode
         The codec cannot hold these pixels.
     """
+    if target == DEFLATED_FRAMES:
+        return deflated_frame(native_bytes(frame, described, little=True))
+    if described.bits_allocated == 1:
+        if target != JPEG_2000_LOSSLESS:
+            raise CannotTranscode("Pixels of one bit are not compressed so.")
+        return single_bit_jpeg_2000(frame.array)
     options: dict[str, Any] = {
         "pixel_keyword": "PixelData",
         "rows": described.rows,

@@ -23,6 +23,7 @@ JPEG_2000 = "1.2.840.10008.1.2.4.91"
 HTJ2K_LOSSLESS = "1.2.840.10008.1.2.4.201"
 HTJ2K_LOSSLESS_RPCL = "1.2.840.10008.1.2.4.202"
 HTJ2K = "1.2.840.10008.1.2.4.203"
+DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
 
 #: Pixels stand in them as they are.
 NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, DEFLATED, EXPLICIT_BIG})
@@ -43,6 +44,8 @@ DECODERS = {
 }
 #: Compressed ones that are written here, always without loss, and the encoder that writes them.
 ENCODERS = {JPEG_LS: "pyjpegls", JPEG_2000_LOSSLESS: "pylibjpeg", RLE: "pylibjpeg"}
+#: Written here for whoever asks for it by name, and read by few yet (PS3.5 A.4.13, since 2025).
+ON_REQUEST = frozenset({DEFLATED_FRAMES})
 #: Whose pixels have surely lost something: the discrete cosine transform is never exact.
 SURELY_LOSSY = frozenset({JPEG_BASELINE, JPEG_EXTENDED})
 #: What an instance may be written in, the best first: everybody reads Explicit VR Little Endian.

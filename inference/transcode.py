@@ -35,7 +35,17 @@ from inference.frames import (
 )
 from inference.part10 import Pixels, Source, read_source
 from inference.recode import WORD, Form, elements_of, form_of, header, recode, swapped
-from inference.syntaxes import DECODERS, DEFLATED, ENCODERS, EXPLICIT_LITTLE, NATIVE, SURELY_LOSSY
+from inference.syntaxes import (
+    DECODERS,
+    DEFLATED,
+    DEFLATED_FRAMES,
+    ENCODERS,
+    EXPLICIT_LITTLE,
+    JPEG_2000_LOSSLESS,
+    NATIVE,
+    ON_REQUEST,
+    SURELY_LOSSY,
+)
 
 _CHUNK = 1 << 20
 _LONGEST_ELEMENT = 0xFFFFFFFE
@@ -45,6 +55,8 @@ _SEQUENCE_END = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
 _PHOTOMETRIC, _PLANAR, _LOSSY = 0x00280004, 0x00280006, 0x00282110
 _OFFSET_TABLES = (0x7FE00001, 0x7FE00002)
 _TRAILING_PADDING = 0xFFFCFFFC
+#: Compressed syntaxes that hold pixels of one bit. Source: PS3.5 8.2.4, 8.2.16.
+_OF_BITS = frozenset({JPEG_2000_LOSSLESS, DEFLATED_FRAMES})
 
 
 class _Output(Protocol):
@@ -127,14 +139,16 @@ def _check_ways(source: Source, target: str) -> None:
         if target not in NATIVE:
             raise CannotTranscode("The instance has no pixel data to compress.")
         return
-    if target not in NATIVE and target not in ENCODERS:
+    if target not in NATIVE and target not in ENCODERS and target not in ON_REQUEST:
         raise CannotTranscode("There is no encoder for this transfer syntax here.")
     if source.transfer_syntax_uid not in NATIVE and source.transfer_syntax_uid not in DECODERS:
         raise CannotTranscode("There is no decoder for the stored transfer syntax here.")
     if target in NATIVE and source.transfer_syntax_uid in NATIVE:
         return
-    if source.pixels.tag not in (0x7FE00010,) or describe(source.head).bits_allocated % 8:
+    if source.pixels.tag not in (0x7FE00010,):
         raise CannotTranscode("Pixels of this kind are kept uncompressed.")
+    if describe(source.head).bits_allocated % 8 and not (source.transfer_syntax_uid in NATIVE and target in _OF_BITS):
+        raise CannotTranscode("Pixels of one bit are not recoded so.")
 
 
 def _file_meta(source: Source, target: str) -> FileMetaDataset:

@@ -40,6 +40,8 @@ class Outgoing:
     """As it is kept."""
     open: Callable[[], BinaryIO]
     """Give its DICOM file (Part 10), seekable, to be read once and closed."""
+    preferred: tuple[str, ...] = ()
+    """Syntaxes to be asked for before the one that it is kept in, best first; each can be had without loss."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def send(
 ) -> None:
     """Send instances one after the other, in the order given, bit for bit as they are kept.
 
-    Only where the peer accepts no context in which an instance is kept is it encoded anew, without loss.
+    Only where the peer accepts no context in which an instance is kept, or one that is preferred to it, is it encoded
+    anew, without loss.
 
     Parameters
     ----------
@@ -108,10 +111,13 @@ def send(
 
 
 def contexts_for(item: Outgoing, transcoder: Transcoder) -> list[Wish]:
-    """Give the contexts (SOP Class, transfer syntax) to ask for: as it is kept first, each in one of its own."""
+    """Give the contexts (SOP Class, transfer syntax) to ask for, each in one of its own, in the order of preference.
+
+    As it is preferred, as it is kept, and what nearly all read.
+    """
     stored = item.transfer_syntax_uid
     others = [target for target in transcoder.targets(stored) if target in PROPOSED]
-    return [(item.sop_class_uid, syntax) for syntax in (stored, *others)]
+    return [(item.sop_class_uid, syntax) for syntax in dict.fromkeys((*item.preferred, stored, *others))]
 
 
 def batches(items: Sequence[Outgoing], transcoder: Transcoder) -> Iterator[list[Outgoing]]:

@@ -42,7 +42,7 @@ class NativeTranscoder:
         return tuple(target for target in (EXPLICIT_LITTLE, IMPLICIT_LITTLE) if target != transfer_syntax_uid)
 
     def transcode(self, part10: BinaryIO, _: str, target: str) -> BinaryIO:
-        """Give the data set in another uncompressed syntax.
+        """Give the data set in another syntax: an uncompressed one, or one that its owner prefers.
 
         Raises
         ------
