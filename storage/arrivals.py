@@ -14,12 +14,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import Executable
 
 from storage import ledger
+from storage.correction_tables import rejection_notes
 from storage.header import INSTANCE_KEYWORDS, SERIES_KEYWORDS, STUDY_KEYWORDS, Header, fold
 from storage.prepared import Prepared, stamp
 from storage.records import (
     InstanceRole,
     InstanceState,
     Kept,
+    NoteState,
     Origin,
     OriginKind,
     Outcome,
@@ -29,6 +31,9 @@ from storage.records import (
 from storage.results import note_kept
 from storage.roles import role_of
 from storage.tables import contributions, instances, json_pending, results, series, studies, variants
+
+#: Source: PS3.4 B.5.
+_KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 
 
 @dataclass(frozen=True)
@@ -198,6 +203,7 @@ def _add_to_study(connection: Connection, uid: str, new: Sequence[tuple[Arrival,
     _INSERT_PENDING.change_many(connection, [{"sop_instance_uid": arrival.sop_instance_uid} for arrival, _ in new])
     _update_study(connection, row, new, inputs, new_series=new_series)
     _note_contributions(connection, inputs)
+    _note_selections(connection, new)
     if results_kept := [arrival for arrival, role in new if role is InstanceRole.RESULT]:
         uids = [arrival.sop_instance_uid for arrival in results_kept]
         note_kept(connection, uids, max(arrival.received_at for arrival in results_kept))
@@ -207,7 +213,7 @@ def _begin_study(connection: Connection, uid: str, first: Arrival, first_input: 
     state = StudyState.GATHERING if first_input else StudyState.DOCUMENTS
     reason = "first image arrived" if first_input else "nothing to analyse arrived yet"
     at = first.received_at
-    values = _study_values(first_input or first) | {
+    values = study_values((first_input or first).header) | {
         "study_instance_uid": uid,
         "state": state.value,
         "reason": reason,
@@ -222,8 +228,8 @@ def _begin_study(connection: Connection, uid: str, first: Arrival, first_input: 
     return row
 
 
-def _study_values(arrival: Arrival) -> dict[str, Any]:
-    header = arrival.header
+def study_values(header: Header) -> dict[str, Any]:
+    """What a study's row says of patient and study, as one of its instances has it."""
     return {
         "patient_name": header.text("PatientName"),
         "patient_name_folded": fold(header.text("PatientName")),
@@ -270,7 +276,7 @@ def _begin_again(connection: Connection, row: Any, inputs: Sequence[Arrival]) ->
     """Have a study gather that did not, and be described by an input that was described by a document."""
     values: dict[str, Any] = {}
     if row.number_of_inputs == 0 and row.number_of_instances:
-        values |= _study_values(inputs[0])
+        values |= study_values(inputs[0].header)
     state = StudyState(row.state)
     if state not in (StudyState.GATHERING, StudyState.QUARANTINED):
         count = f"{len(inputs)} image" + ("s" if len(inputs) > 1 else "")
@@ -345,6 +351,24 @@ def _instance_values(arrival: Arrival, role: InstanceRole) -> dict[str, Any]:
 def _in_range(number: int | None) -> int | None:
     """Drop a number that no 32-bit column holds."""
     return number if number is not None and -(2**31) <= number < 2**31 else None
+
+
+def _note_selections(connection: Connection, new: Sequence[tuple[Arrival, InstanceRole]]) -> None:
+    """Have Key Object Selections of peers be read: one may reject other instances."""
+    for arrival, role in new:
+        if arrival.sop_class_uid != _KEY_OBJECT_SELECTION or role is not InstanceRole.DOCUMENT:
+            continue
+        uid, at = arrival.sop_instance_uid, arrival.received_at
+        connection.execute(
+            insert(rejection_notes).values(
+                sop_instance_uid=uid,
+                study_instance_uid=arrival.study_instance_uid,
+                state=NoteState.UNREAD.value,
+                peer=arrival.origin.peer,
+                received_at=at,
+            )
+        )
+        ledger.begin(connection, uid, NoteState.UNREAD, reason="", at=at)
 
 
 def _note_contributions(connection: Connection, inputs: Sequence[Arrival]) -> None:

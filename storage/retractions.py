@@ -87,11 +87,13 @@ class Retractions:
 
     def settle(self, change: SourceChange, run_keys: Sequence[str], at: datetime) -> int:
         """Take back what depended on a change, and be done with it; give how many runs that were."""
+        # Who changed the images is told of the results as everybody is.
+        by = f"change of images by {change.asked_by or 'a peer'}"
         with self._database.write() as connection:
             taken = [
                 retract(
                     connection,
-                    Retraction(run_key, change.study_instance_uid, change.title, change.said, change.asked_by, at),
+                    Retraction(run_key, change.study_instance_uid, change.title, change.said, by, at),
                 )
                 for run_key in run_keys
             ]

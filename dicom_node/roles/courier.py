@@ -19,8 +19,8 @@ from dicom_node.parts import Storage, blob_root, now
 from dicom_node.roles.worker import worker_parts
 from dicom_node.scu.association import Timeouts
 from dicom_node.supervisor import RoleContext
+from dicom_node.worker.aftermath import Aftermath
 from dicom_node.worker.commitments import CommitmentReports, ReportParts
-from dicom_node.worker.corrections import Corrections
 from dicom_node.worker.counts import ArchiveCounts, ask_by_find
 from dicom_node.worker.deliver import deliver
 from dicom_node.worker.describe import Describer
@@ -31,6 +31,7 @@ from inference.pixel_process import PixelProcess
 from inference.registry import engines
 from storage.announcements import Announcements
 from storage.commitments import Commitments
+from storage.corrections import Corrections
 from storage.deletion import delete_removed_files
 from storage.deliveries import Deliveries
 from storage.index import Index
@@ -39,6 +40,7 @@ from storage.jobs import Delivery, Queue, Runner
 from storage.prior_book import PriorBook
 from storage.pruning import forget_contacts, prune
 from storage.reconcile import take_in_orphans
+from storage.rejections import Rejections
 from storage.retractions import Retractions
 from storage.urgency import Pauses, Priorities
 from storage.variants import Variants
@@ -74,6 +76,7 @@ def run(context: RoleContext) -> None:
         blobs=storage.blobs,
         deliveries=deliveries,
         variants=Variants(storage.database),
+        corrections=Corrections(storage.database, storage.blobs),
         announcements=Announcements(storage.database),
         peers=peers,
         routes=LiveRoutes(context.config_dir / "routes.yaml", settings.routes, peers),
@@ -141,7 +144,7 @@ def _correct(context: RoleContext, storage: Storage, peers: Mapping[str, Peer]) 
     intake = storage.intake(context.settings)
     try:
         node = worker_parts(context.settings, storage, intake, peers)
-        Corrections(node, Retractions(storage.database)).run(context.stop)
+        Aftermath(node, Retractions(storage.database), Rejections(storage.database)).run(context.stop)
     finally:
         intake.close()
 

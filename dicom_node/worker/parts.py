@@ -16,6 +16,7 @@ from inference.loading import FrameDecoder
 from inference.results.run import NodeIdentity
 from storage.announcements import Announcements
 from storage.blobs import BlobStore
+from storage.corrections import Corrections
 from storage.database import Database
 from storage.deliveries import Deliveries
 from storage.findings_store import FindingsStore
@@ -62,6 +63,7 @@ class CourierParts:
     blobs: BlobStore
     deliveries: Deliveries
     variants: Variants
+    corrections: Corrections
     announcements: Announcements
     peers: Mapping[str, Peer]
     """The peer list as it stands now."""

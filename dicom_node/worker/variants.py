@@ -26,6 +26,7 @@ from configs.peers import Peer
 from dicom_node.routing.facts import UNREADABLE, attribute_of, number_of
 from dicom_node.worker.parts import CourierParts
 from inference.errors import InferenceError
+from storage.corrections import Inapplicable
 from storage.records import InstanceRecord, InstanceRole, VariantRecord, VariantState
 
 log = logging.getLogger(__name__)
@@ -131,6 +132,8 @@ def class_variant(variant: VariantRecord, parts: CourierParts) -> bool:
     with parts.blobs.open(kept.path) as first, parts.blobs.open(variant.path) as second:
         said = _compare(first, second, kept, variant, peer, digest_pixels=parts.digest_pixels)
     parts.variants.classed(variant, said.state, said.reason, parts.now())
+    if said.state is VariantState.HELD and peer is not None and peer.corrections == "accept":
+        _apply(variant, parts)
     log.log(
         logging.WARNING if said.state is VariantState.CONFLICT else logging.INFO,
         "other bytes under a kept SOP Instance UID were classed",
@@ -142,6 +145,17 @@ def class_variant(variant: VariantRecord, parts: CourierParts) -> bool:
         },
     )
     return True
+
+
+def _apply(variant: VariantRecord, parts: CourierParts) -> None:
+    """Make a correction that its peer may make; one that cannot be made goes on waiting for a person."""
+    facts = {"sop_instance_uid": variant.sop_instance_uid, "peer": variant.peer}
+    try:
+        parts.corrections.apply(variant, by=variant.peer, at=parts.now())
+    except Inapplicable as error:
+        log.warning("correction not made", extra={"action": "correction_held", **facts, "why": str(error)})
+        return
+    log.warning("correction made", extra={"action": "correction_applied", **facts})
 
 
 def _compare(
@@ -231,9 +245,7 @@ def _changed(kept: Dataset, other: Dataset) -> str:
 
 
 def _held(names: list[str], *, accepts_corrections: bool) -> str:
-    waits = (
-        "Its peer has corrections: accept, but this version cannot apply a correction yet"
-        if accepts_corrections
-        else "It waits for a decision"
-    )
-    return f"The same pixels with another {', '.join(names)}: a correction. {waits}; the first stays."
+    what = f"The same pixels with another {', '.join(names)}: a correction."
+    if accepts_corrections:
+        return f"{what} Its peer may make it (corrections: accept)."
+    return f"{what} It waits for a decision: dicom-node correct UID --apply. The first stays."

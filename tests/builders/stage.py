@@ -329,6 +329,19 @@ class PaperVariants:
 
 
 @dataclass
+class PaperCorrections:
+    """Corrections that were applied."""
+
+    applied: list[tuple[str, str]] = field(default_factory=list)
+    fails: Exception | None = None
+
+    def apply(self, variant: VariantRecord, *, by: str, at: datetime) -> None:
+        if self.fails is not None:
+            raise self.fails
+        self.applied.append((variant.sop_instance_uid, by))
+
+
+@dataclass
 class PaperAnnouncements:
     """What peers announced."""
 
@@ -372,6 +385,7 @@ class Stage:
     results: PaperResults = field(default_factory=PaperResults)
     deliveries: PaperDeliveries = field(default_factory=PaperDeliveries)
     variants: PaperVariants = field(default_factory=PaperVariants)
+    corrections: PaperCorrections = field(default_factory=PaperCorrections)
     announcements: PaperAnnouncements = field(default_factory=PaperAnnouncements)
     pauses: PaperPauses = field(default_factory=PaperPauses)
     priorities: PaperPriorities = field(default_factory=PaperPriorities)
@@ -429,6 +443,7 @@ class Stage:
             blobs=cast(Any, self.blobs),
             deliveries=cast(Any, self.deliveries),
             variants=cast(Any, self.variants),
+            corrections=cast(Any, self.corrections),
             announcements=cast(Any, self.announcements),
             peers=self.peers,
             routes=self.routes,

@@ -6,8 +6,8 @@ import pytest
 from pydicom import dcmread
 from sqlalchemy import update
 
+from dicom_node.worker.aftermath import Aftermath
 from dicom_node.worker.analyse import infer, publish
-from dicom_node.worker.corrections import Corrections
 from dicom_node.worker.retract import judge, tell
 from storage.blobs import LocalBlobs
 from storage.database import Database
@@ -16,6 +16,7 @@ from storage.jobs import Queue
 from storage.ledger_report import account
 from storage.matching import Level, Query
 from storage.records import DeliveryRecord, DeliveryState, JobState, ResultState
+from storage.rejections import Rejections
 from storage.retractions import Retraction, note_change
 from storage.tables import instances
 from tests.builders.real_node import STUDY, RealNode, slices
@@ -33,7 +34,7 @@ def node(database: Database, queue: Queue, blobs: LocalBlobs) -> RealNode:
 def take_back(node: RealNode, run_key: str, by: str = "admin") -> None:
     said = "The images were of another patient."
     assert node.retractions.ask(Retraction(run_key, STUDY, WRONG_ENTRY, said, by, node.later()))
-    assert Corrections(node.worker, node.retractions).tick()
+    assert Aftermath(node.worker, node.retractions, Rejections(node.database)).tick()
 
 
 def notes(node: RealNode) -> list[DeliveryRecord]:

@@ -26,6 +26,7 @@ from inference.results.text import report_text
 from inference.transcode import pixel_digest
 from storage.announcements import Announcements
 from storage.blobs import LocalBlobs
+from storage.corrections import Corrections
 from storage.database import Database
 from storage.decisions import decisions_of
 from storage.deliveries import Deliveries
@@ -102,6 +103,7 @@ class Node:
             blobs=blobs,
             deliveries=self.deliveries,
             variants=self.variants,
+            corrections=Corrections(database, blobs),
             announcements=Announcements(database),
             peers=self.peers,
             routes=routes,

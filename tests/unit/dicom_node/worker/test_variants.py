@@ -17,6 +17,7 @@ from pydicom.uid import (
 
 from dicom_node.worker.variants import class_variant, classify
 from inference.errors import PixelWorkStopped
+from storage.corrections import Inapplicable
 from storage.records import InstanceRole, VariantRecord, VariantState
 from tests.builders.stage import CT_IMAGE, Stage, make_input
 from tests.builders.studies import at, make_header, make_peer
@@ -117,15 +118,31 @@ def test_the_same_pixels_of_another_identity_or_place_wait_for_a_person(
     other = make_image(**{"PatientBirthDate": "19700101", "ImagePositionPatient": ["0", "0", "0"], **attributes})
     state, reason = tell(stage, encode(kept), encode(other))
     assert state is VariantState.HELD
-    assert reason == f"The same pixels with another {name}: a correction. It waits for a decision; the first stays."
+    assert (
+        reason == f"The same pixels with another {name}: a correction. It waits for a decision: "
+        "dicom-node correct UID --apply. The first stays."
+    )
 
 
-def test_a_peer_whose_corrections_are_accepted_is_told_that_none_is_applied_yet(stage: Stage) -> None:
+def test_a_peer_whose_corrections_are_accepted_makes_them(stage: Stage) -> None:
     stage.peers = {"ct1": make_peer(corrections="accept")}
     state, reason = tell(stage, encode(make_image()), encode(make_image(PatientID="TEST-2")))
     assert state is VariantState.HELD
-    assert "cannot apply a correction yet" in reason
     assert "TEST-" not in reason
+    assert [by for _, by in stage.corrections.applied] == ["ct1"]
+
+
+def test_a_correction_that_cannot_be_made_goes_on_waiting(stage: Stage) -> None:
+    stage.peers = {"ct1": make_peer(corrections="accept")}
+    stage.corrections.fails = Inapplicable()
+    state, _ = tell(stage, encode(make_image()), encode(make_image(PatientID="TEST-2")))
+    assert state is VariantState.HELD
+    assert stage.corrections.applied == []
+
+
+def test_nobody_elses_correction_is_made(stage: Stage) -> None:
+    tell(stage, encode(make_image()), encode(make_image(PatientID="TEST-2")))
+    assert stage.corrections.applied == []
 
 
 def test_a_result_of_ours_that_comes_back_is_noted_and_ours_stays(stage: Stage) -> None:
