@@ -11,7 +11,6 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
 
-from configs.settings import QuietSettings
 from dicom_node.routing.identity import differing
 from dicom_node.worker.aftermath import Aftermath
 from inference.results.key_objects import Rejection, make_key_objects
