@@ -46,6 +46,11 @@ _REQUESTS: Mapping[Service, tuple[type[DIMSEMessage], ...]] = {
 }
 
 _WITH_PRIORITY = (messages.C_STORE_RQ, messages.C_FIND_RQ, messages.C_GET_RQ, messages.C_MOVE_RQ)
+#: Request → its Status where its context is of another service; any other is an unrecognized operation there.
+_WRONG_CONTEXT: Mapping[type[DIMSEMessage], int] = {
+    messages.C_ECHO_RQ: SOP_CLASS_NOT_SUPPORTED,
+    messages.C_STORE_RQ: SOP_CLASS_NOT_SUPPORTED,
+}
 #: Request → its answer's primitive.
 _ANSWERS: Mapping[type[DIMSEMessage], type[Any]] = {
     messages.C_ECHO_RQ: primitives.C_ECHO,
@@ -127,7 +132,7 @@ def _fault(message: DIMSEMessage, service: Service | None) -> int | None:
     """Give the Status of a request that cannot be served; None: it can."""
     command = message.command_set
     if service is None or type(message) not in _REQUESTS[service]:
-        return UNRECOGNIZED_OPERATION
+        return _WRONG_CONTEXT.get(type(message), UNRECOGNIZED_OPERATION)
     for keyword, status in _MANDATORY.get(type(message), ()):
         if _is_missing(command, keyword):
             return status

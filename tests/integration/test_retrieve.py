@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
-from pynetdicom import AE, build_context, build_role, evt
+from pynetdicom import build_context, build_role, evt
 from pynetdicom.dimse_primitives import C_MOVE
 from pynetdicom.events import Event
 
@@ -33,6 +33,7 @@ from storage.index import Index
 from storage.intake import Intake
 from storage.records import Kept
 from tests.builders.ct import encode, make_ct_instance, uid
+from tests.builders.destination import Destination
 from tests.builders.dimse import CT_IMAGE_STORAGE, EXPLICIT, IMPLICIT, Listening
 from tests.builders.queries import answering_queries, asking, identifier
 from tests.conftest import SENDER
@@ -41,34 +42,6 @@ Receive = Callable[..., Kept]
 STUDY_ROOT_MOVE, STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.2", "1.2.840.10008.5.1.4.1.2.2.3"
 PATIENT_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2"
 MOVESCU, GETSCU = "/usr/bin/movescu", "/usr/bin/getscu"
-
-
-class Destination:
-    """A storage SCP by pynetdicom, that answers as told."""
-
-    def __init__(self, *, syntaxes: tuple[str, ...] = (EXPLICIT,), answer: Callable[[int], int] = lambda _: 0) -> None:
-        self.arrived: list[tuple[str, str, Any]] = []
-        self.requests: list[Any] = []
-        self._answer = answer
-        entity = AE(ae_title="DEST")
-        entity.add_supported_context(CT_IMAGE_STORAGE, list(syntaxes))
-        self._server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
-        assert self._server is not None
-        self.port = int(self._server.server_address[1])
-
-    @property
-    def peer(self) -> Peer:
-        return Peer(ae_title="DEST", host="127.0.0.1", port=self.port)
-
-    def _store(self, event: Event) -> int:
-        self.requests.append(event.request)
-        dataset = event.dataset
-        dataset.decode()
-        self.arrived.append((str(event.request.AffectedSOPInstanceUID), str(event.context.transfer_syntax), dataset))
-        return self._answer(len(self.arrived))
-
-    def close(self) -> None:
-        self._server.shutdown()
 
 
 @pytest.fixture
