@@ -132,16 +132,23 @@ class NodeProcess:
 
     def processes(self) -> dict[str, int]:
         """Name → process id, of all that run in the node's process group under a name of ours."""
+        return {name: pid for pid, name in self._named().items()}
+
+    def pids_of(self, role: str) -> list[int]:
+        """Process ids of a role that may have several."""
+        return sorted(pid for pid, name in self._named().items() if name == role)
+
+    def _named(self) -> dict[int, str]:
         assert self.process is not None
-        found: dict[str, int] = {}
+        found: dict[int, str] = {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
             with contextlib.suppress(OSError):
                 stat = (entry / "stat").read_text()
                 name, fields = stat[stat.index("(") + 1 : stat.rindex(")")], stat[stat.rindex(")") + 2 :].split()
-                if name.startswith("dn-") and int(fields[2]) == self.process.pid:  # its process group
-                    found[name.removeprefix("dn-")] = int(entry.name)
+                if name.startswith("dn-") and int(fields[2]) == self.process.pid and fields[0] != "Z":
+                    found[int(entry.name)] = name.removeprefix("dn-")
         return found
 
     def kill_role(self, role: str) -> None:
