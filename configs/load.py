@@ -245,7 +245,9 @@ def _say(error: ValidationError) -> str:
 
 def _path_of(detail: ErrorDetails) -> str:
     text = ""
-    for part in detail["loc"]:
+    for before, part in zip(("", *detail["loc"]), detail["loc"], strict=False):
+        if before == "deliver" and part in ("dimse", "stow", "folder"):
+            continue  # which of the ways the rest was read as
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
 

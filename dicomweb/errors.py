@@ -35,3 +35,15 @@ class NotAuthenticated(RequestError):
 
 class NotAllowed(RequestError):
     """The caller's key does not allow this."""
+
+
+class ServiceUnreachable(NodeError):
+    """The DICOMweb service could not be reached, or went away before it answered; later may help."""
+
+
+class ServiceRefused(NodeError):
+    """The DICOMweb service answered, and did not do it."""
+
+    def __init__(self, message: str | None = None, *, http_status: int) -> None:
+        super().__init__(message, http_status=http_status)
+        self.http_status = http_status

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, Select, exists, insert, select, update
+from sqlalchemy import Connection, Row, Select, exists, func, insert, select, update
 
 from storage import ledger, tables
 from storage.correction_tables import retractions
@@ -189,6 +189,42 @@ class Deliveries:
             _change(connection, delivery_id, next_attempt_at=next_attempt_at)
             self._enqueue(connection, delivery_id, attempt + 1, row.destination, due=next_attempt_at, at=at)
 
+    def replace(
+        self, delivery_id: str, form: str, items: Sequence[tuple[str, str]], reason: str, at: datetime, attempt: int
+    ) -> None:
+        """Leave an attempt at a set that is not taken, and have another set go in its place at once.
+
+        What was accepted of the former set stays delivered; the rest of it is replaced. Said again after a crash, it
+        changes nothing.
+
+        Parameters
+        ----------
+        items
+            SOP Instance UID and kind of each instance of the new set, in sending order.
+        attempt
+            The one that was refused, from 1.
+        """
+        with self._database.write() as connection:
+            row = _row(connection, delivery_id, lock=True)
+            if row is None:
+                raise NotKept("There is no such delivery.", delivery_id=delivery_id)
+            if row.state != DeliveryState.SENDING or row.attempts != attempt:
+                return
+            former = tables.delivery_items.c
+            connection.execute(
+                update(tables.delivery_items)
+                .where(former.delivery_id == delivery_id, former.state != ItemState.ACCEPTED)
+                .values(state=ItemState.REPLACED.value)
+            )
+            last = select(func.max(former.position)).where(former.delivery_id == delivery_id)
+            _insert_items(connection, delivery_id, items, first=connection.execute(last).scalar_one() + 1)
+            ledger.move(connection, delivery_id, DeliveryState.WAITING, reason=reason, at=at)
+            if _is_superseded(connection, row.run_key):
+                _end(connection, delivery_id, DeliveryState.SUPERSEDED, _SUPERSEDED, at)
+                return
+            _change(connection, delivery_id, form=form, next_attempt_at=at)
+            self._enqueue(connection, delivery_id, attempt + 1, row.destination, due=at, at=at)
+
     def ask_again(self, delivery_id: str, reason: str, at: datetime) -> DeliveryRecord:
         """Send a delivery again that failed, or that is missing where it was delivered.
 
@@ -271,7 +307,9 @@ def _check_accepted(delivery: DeliveryRecord) -> None:
 
 def _to_send_again(state: DeliveryState) -> list[ItemState]:
     """Items to be sent again: what a destination took counts, unless the delivery was thought to be complete."""
-    return [ItemState.REFUSED, ItemState.WAITING] if state is DeliveryState.FAILED else list(ItemState)
+    if state is DeliveryState.FAILED:
+        return [ItemState.REFUSED, ItemState.WAITING]
+    return [ItemState.REFUSED, ItemState.WAITING, ItemState.ACCEPTED]
 
 
 def _lock_study(connection: Connection, study_instance_uid: str) -> None:
@@ -293,8 +331,10 @@ def _one(connection: Connection, delivery_id: str) -> DeliveryRecord:
     return records_of(connection, [row])[0]
 
 
-def _insert_items(connection: Connection, delivery_id: str, items: Sequence[tuple[str, str]]) -> None:
-    for position, (sop_instance_uid, kind) in enumerate(items):
+def _insert_items(
+    connection: Connection, delivery_id: str, items: Sequence[tuple[str, str]], *, first: int = 0
+) -> None:
+    for position, (sop_instance_uid, kind) in enumerate(items, first):
         connection.execute(
             insert(tables.delivery_items).values(
                 delivery_id=delivery_id,

@@ -172,6 +172,8 @@ class ItemState(StrEnum):
     WAITING = "waiting"
     ACCEPTED = "accepted"
     REFUSED = "refused"
+    REPLACED = "replaced"
+    """The destination does not take it: the same said in another form went instead."""
 
 
 @dataclass(frozen=True)

@@ -329,6 +329,17 @@ delivery_items = Table(
     Column("accepted_at", UtcDateTime),
 )
 
+#: What destinations answered for SOP Classes: those that one refused are not tried there first.
+peer_classes = Table(
+    "peer_classes",
+    metadata,
+    Column("peer", String(255), primary_key=True),
+    Column("sop_class_uid", UID, primary_key=True),
+    Column("accepted", Boolean, nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("at", UtcDateTime, nullable=False),
+)
+
 #: Storage commitments that peers asked for. A committed instance is exempt from purging.
 commitments = Table(
     "commitments",

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import typer
+from pydicom.uid import UID
 
 from configs.errors import ConfigError, NodeError
 from configs.load import Loaded, read_peers
@@ -18,6 +19,7 @@ from dicom_node.cli.output import AS_JSON, table
 from dicom_node.peers_file import add_peer, remove_peer
 from dicom_node.scu.echo import echo as send_echo
 from storage.associations import Associations
+from storage.peer_classes import PeerClasses
 
 
 def register(app: typer.Typer) -> None:
@@ -29,6 +31,8 @@ def register(app: typer.Typer) -> None:
     peers.command("remove")(remove)
     peers.command("echo")(echo)
     peers.command("passcode")(passcode)
+    peers.command("learned")(learned)
+    peers.command("forget")(forget)
 
 
 def passcode() -> None:
@@ -59,7 +63,7 @@ def list_peers(
                     name,
                     peer.ae_title,
                     ", ".join(peer.may_call_from),
-                    f"{peer.host}:{peer.port}" if peer.port else "-",
+                    peer.where or "-",
                     ", ".join(peer.accept),
                     ", ".join(peer.deliver.send) if peer.deliver else "-",
                 )
@@ -67,6 +71,40 @@ def list_peers(
             ],
         )
     )
+
+
+def learned(
+    context: typer.Context,
+    name: str = typer.Argument(help="Name of the destination."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Show which SOP Classes a destination took and refused: what it refused is not tried first."""
+    with kept(settings_of(context)) as storage:
+        known = PeerClasses(storage.database).of(name)
+    if as_json:
+        fields = ("sop_class_uid", "accepted", "reason")
+        typer.echo(json.dumps([{field: getattr(each, field) for field in fields} for each in known]))
+        return
+    if not known:
+        typer.echo(f"Nothing is known of {name} yet.")
+        return
+    rows = [
+        (
+            f"{each.at:%Y-%m-%d %H:%M} UTC",
+            "takes" if each.accepted else "refuses",
+            UID(each.sop_class_uid).name,
+            each.reason,
+        )
+        for each in known
+    ]
+    typer.echo(table(("since", name, "SOP Class", "why"), rows))
+
+
+def forget(context: typer.Context, name: str = typer.Argument(help="Name of the destination.")) -> None:
+    """Forget what a destination takes, so that everything is tried again: after a change there."""
+    with kept(settings_of(context)) as storage:
+        number = PeerClasses(storage.database).forget(name)
+    typer.echo(f"{number} answers of {name} forgotten; the next result is tried in its first form again.")
 
 
 def show_refused(loaded: Loaded, *, as_json: bool) -> None:

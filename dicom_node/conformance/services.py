@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import get_args
 
 from pydicom._uid_dict import UID_dictionary
 
-from configs.peers import Service
+from configs.peers import Outlines, Report, Service
 from configs.settings import DeliverySettings
 from dicom_node.conformance.markdown import name_of, table
 from dicom_node.scp import availability, performed_step
@@ -20,7 +21,8 @@ from dicom_node.scp.retrieve import MOST_SUB_OPERATIONS, PENDING_EVERY_S
 from dicom_node.scp.status import ECHO_STATUSES, FIND_STATUSES, GET_STATUSES, MOVE_STATUSES, STORE_STATUSES
 from dicom_node.scu.store import PROPOSED
 from dicom_node.worker.counts import APART_S, MOST_QUESTIONS
-from dicom_node.worker.outcomes import STATUS, Effect
+from dicom_node.worker.outcomes import HTTP_STATUS, STATUS, Effect
+from inference.results.forms import IN_WORDS
 from storage.commitments import FAILURE_REASONS
 from storage.patients import PATIENT_KEYWORDS
 
@@ -40,6 +42,7 @@ _EFFECT = {
     Effect.ACCEPTED: "delivered",
     Effect.RETRY: "tried again, with growing pauses",
     Effect.GIVE_UP: "given up; a person is told",
+    Effect.OTHER_FORM: "the next form goes instead; given up where there is none",
 }
 
 
@@ -154,6 +157,10 @@ def _used() -> str:
         (f"0x{first:04X}" + (f" - 0x{last:04X}" if last != first else ""), words or "success", _EFFECT[effect])
         for first, last, effect, words in STATUS
     )
+    http = (
+        (f"{first}" + (f" - {last}" if last != first else ""), words, _EFFECT[effect])
+        for first, last, effect, words in HTTP_STATUS
+    )
     return (
         "Services as SCU\n\nC-ECHO, to test a peer (`dicom-node peers echo`). C-STORE, to deliver results and to send"
         " files (`dicom-node send`): each (SOP Class, transfer syntax) in a presentation context of its own, as it is"
@@ -164,5 +171,15 @@ def _used() -> str:
         + table(("Status", "meaning", "then"), rows)
         + "\nC-FIND (Study Root, series level) asks a peer with `ask: [counts]` how many images it has of a study that"
         f" gathers (Number of Series Related Instances): at most {MOST_QUESTIONS} times for each state of the study,"
-        f" the first two {APART_S:g} s apart.\n"
+        f" the first two {APART_S:g} s apart.\n\n"
+        "A result set goes only where every object of it has an accepted context. Forms, where one is not taken: "
+        + ", ".join(IN_WORDS[word] for word in get_args(Outlines))
+        + "; "
+        + ", ".join(IN_WORDS[word] for word in get_args(Report))
+        + ". A class whose contexts a peer rejected, or that it refused with 0x0122, is not tried there first again"
+        " (`dicom-node peers learned`, `peers forget`).\n\n"
+        "STOW-RS, to deliver results: one instance in a request, as it is kept, `application/dicom` in"
+        " `multipart/related`. Failure Reason and Warning Reason of the instance count as the Status of the same code;"
+        " an answer that names another instance is none. Redirects are not followed. Where the answer says nothing of"
+        " the instance, by HTTP status:\n\n" + table(("HTTP status", "meaning", "then"), http)
     )

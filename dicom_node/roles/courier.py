@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from dicom_node.worker.counts import ArchiveCounts, ask_by_find
 from dicom_node.worker.deliver import deliver
 from dicom_node.worker.describe import Describer
 from dicom_node.worker.disk import DiskWatch, Room
+from dicom_node.worker.keeping import SetMaker
 from dicom_node.worker.parts import CourierParts
 from dicom_node.worker.watch import CourierWatch
 from inference.pixel_process import PixelProcess
@@ -37,6 +39,7 @@ from storage.deliveries import Deliveries
 from storage.index import Index
 from storage.intake import Intake
 from storage.jobs import Delivery, Queue, Runner
+from storage.peer_classes import PeerClasses
 from storage.prior_book import PriorBook
 from storage.pruning import forget_contacts, prune
 from storage.reconcile import take_in_orphans
@@ -63,9 +66,10 @@ def run(context: RoleContext) -> None:
     """Watch and deliver until told to stop."""
     settings = context.settings
     storage = Storage.open(settings)
+    intake = storage.intake(settings)
+    pixels = PixelProcess(children=1)
     queue = Queue(storage.database)
     deliveries = Deliveries(storage.database, queue)
-    pixels = PixelProcess(children=1)
     peers = LivePeers(context.config_dir / "peers.yaml", settings.peers)
     asking = ThreadPoolExecutor(_QUESTIONS_AT_ONCE, "archive-counts")
     ask = partial(ask_by_find, calling_ae_title=settings.dimse.ae_title)
@@ -75,6 +79,8 @@ def run(context: RoleContext) -> None:
         index=Index(storage.database),
         blobs=storage.blobs,
         deliveries=deliveries,
+        classes=PeerClasses(storage.database),
+        make_set=SetMaker(replace(worker_parts(settings, storage, intake, peers), decoder=pixels)),
         variants=Variants(storage.database),
         corrections=Corrections(storage.database, storage.blobs),
         announcements=Announcements(storage.database),
@@ -118,6 +124,7 @@ def run(context: RoleContext) -> None:
         asking.shutdown(cancel_futures=True)
         runner.stop(_STOP_WITHIN_S)
         pixels.close()
+        intake.close()
         storage.close()
 
 

@@ -22,6 +22,7 @@ from storage.index import Index
 from storage.intake import Intake
 from storage.job_book import JobBook
 from storage.jobs import Analysis, Queue, Runner
+from storage.peer_classes import PeerClasses
 from storage.results import ResultBook
 
 #: Processes that decode compressed frames at most; they start with the first such series.
@@ -45,6 +46,7 @@ def worker_parts(settings: Settings, storage: Storage, intake: Intake, peers: Ma
         identity=identity(settings),
         timezone=settings.node.timezone,
         now=now,
+        refused_by=PeerClasses(storage.database).refused_by,
     )
 
 

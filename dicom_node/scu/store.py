@@ -23,7 +23,7 @@ from storage.part10 import pass_file_meta
 #: Source: PS3.8 9.3.2.2 (context IDs are the odd numbers of one byte).
 MOST_CONTEXTS = 128
 #: Bytes a second that the slowest link is taken to carry, when waiting for an answer.
-_SLOWEST_LINK = 100_000
+SLOWEST_LINK = 100_000
 _LAST_MESSAGE_ID = 65535
 #: What is asked for beside the syntax that an instance is kept in: the first is read by nearly all, the second by all.
 PROPOSED = (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
@@ -62,6 +62,7 @@ def send(
     transcoder: Transcoder | None = None,
     originator: Originator | None = None,
     stop: Callable[[], bool] = lambda: False,
+    whole: bool = False,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> None:
     """Send instances one after the other, in the order given, bit for bit as they are kept.
@@ -80,6 +81,9 @@ def send(
         What may be encoded anew; None: uncompressed instances, into the other uncompressed syntaxes.
     stop
         Asked before each instance; True ends the sending in good order.
+    whole
+        None of the instances of an association is sent unless the peer accepted a context for each: what belongs
+        together does not arrive in part.
 
     Raises
     ------
@@ -94,7 +98,7 @@ def send(
 
     Source: PS3.4 Annex B, PS3.7 9.1.1.
     """
-    sending = _Sending(peer, on_status, on_refused, transcoder or NativeTranscoder(), originator, stop, timeouts)
+    sending = _Sending(peer, on_status, on_refused, transcoder or NativeTranscoder(), originator, stop, whole, timeouts)
     for batch in batches(items, sending.transcoder):
         if stop():
             return
@@ -145,11 +149,15 @@ class _Sending:
     transcoder: Transcoder
     originator: Originator | None
     stop: Callable[[], bool]
+    whole: bool
     timeouts: Timeouts
 
     def send(self, link: Link, batch: Sequence[Outgoing]) -> None:
         """Send what one association can carry."""
         message_ids = itertools.cycle(range(1, _LAST_MESSAGE_ID + 1))
+        if self.whole:
+            for item in batch:
+                self._context_of(link, item)
         for item in batch:
             if self.stop():
                 return
@@ -161,17 +169,21 @@ class _Sending:
                         raise
                     self.on_refused(item, error)
                     continue
-                answer_within_s = self.timeouts.answer_s + length / _SLOWEST_LINK
+                answer_within_s = self.timeouts.answer_s + length / SLOWEST_LINK
                 command = store_command(item, next(message_ids), self.originator)
                 status = link.store(context_id, command, file, length, answer_within_s=answer_within_s)
             self.on_status(item, status)
 
     def _prepare(self, link: Link, item: Outgoing, files: contextlib.ExitStack) -> tuple[int, BinaryIO, int]:
         """Give the context to send an instance in, and its data set in that syntax with its length."""
+        wish = self._context_of(link, item)
+        return link.contexts[wish], *data_set_of(item, wish[1], self.transcoder, files)
+
+    def _context_of(self, link: Link, item: Outgoing) -> Wish:
         usable = [wish for wish in contexts_for(item, self.transcoder) if wish in link.contexts]
         if not usable:
             raise _refusal(self.peer, item)
-        return link.contexts[usable[0]], *data_set_of(item, usable[0][1], self.transcoder, files)
+        return usable[0]
 
 
 def data_set_of(

@@ -83,7 +83,7 @@ def _publish_run(key: str, job: JobRecord, node: WorkerParts) -> KeptSet:
     record = _findings_of(key, node)
     canonical = keep_results(record, node)
     going = () if canonical.refused and not job.deliver_refusals else job.deliver_to
-    wanted = destinations_by_form(going, node.peers, decode_findings(record.content)[0])
+    wanted = destinations_by_form(going, node.peers, decode_findings(record.content)[0], node.refused_by)
     # Asked for also where it goes nowhere: what an earlier revision still had to deliver is superseded.
     for form in dict.fromkeys((CANONICAL, *wanted)):
         one = canonical if form == CANONICAL else keep_results(record, node, form)

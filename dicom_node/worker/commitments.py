@@ -15,6 +15,7 @@ from dicom_node.commitment_report import was_taken
 from dicom_node.errors import AssociationRejected, ContextRefused, PeerUnreachable
 from dicom_node.scu.association import Timeouts
 from dicom_node.scu.commitment import report
+from dicom_node.worker.outcomes import next_attempt_at
 from dicom_node.worker.turns import Turns
 from storage.commitments import Commitments
 from storage.peer_records import CommitmentRecord, CommitmentState
@@ -137,15 +138,21 @@ def _settle(commitment: CommitmentRecord, status: int, parts: ReportParts) -> No
 
 def _put_off(commitment: CommitmentRecord, reason: str, parts: ReportParts) -> None:
     """Try again later, or give up: a peer that cannot be told asks again."""
-    if commitment.attempts >= parts.delivery.attempts:
-        parts.commitments.end(commitment.commitment_id, CommitmentState.GIVEN_UP, reason, parts.now())
+    now = parts.now()
+    then = next_attempt_at(commitment.commitment_id, commitment.attempts, now, parts.delivery)
+    if then is None:
+        parts.commitments.end(commitment.commitment_id, CommitmentState.GIVEN_UP, reason, now)
         log.error("report given up", extra={"action": "commitment_given_up", **_facts(commitment), "why": reason})
         return
-    pause_s = min(parts.delivery.retry_at_most_s, parts.delivery.first_retry_s * 2.0 ** (commitment.attempts - 1))
-    parts.commitments.put_off(commitment.commitment_id, reason, parts.now() + timedelta(seconds=pause_s))
+    parts.commitments.put_off(commitment.commitment_id, reason, then)
     log.warning(
         "report not taken; tried again later",
-        extra={"action": "commitment_put_off", **_facts(commitment), "again_in_s": pause_s, "why": reason},
+        extra={
+            "action": "commitment_put_off",
+            **_facts(commitment),
+            "again_in_s": round((then - now).total_seconds()),
+            "why": reason,
+        },
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -69,6 +70,30 @@ def keep_results(record: FindingsRecord, node: WorkerParts, form: Form = CANONIC
         known = _build_and_keep(record, node, form)
     items = sorted(((result.sop_instance_uid, result.kind) for result in known), key=lambda item: _ORDER[item[1]])
     return KeptSet(record.run_key, str(form), tuple(items), findings.refusal or "")
+
+
+class SetMaker:
+    """Makes further sets of runs, for destinations that do not take the one they were asked to; one at a time.
+
+    Pictures need the whole volume in memory.
+    """
+
+    def __init__(self, node: WorkerParts) -> None:
+        self._node = node
+        self._turn = threading.Lock()
+
+    def __call__(self, run_key: str, form: Form) -> tuple[tuple[str, str], ...]:
+        """Keep the results of a run in a form; give SOP Instance UID and kind of each, in sending order.
+
+        Raises
+        ------
+        NotKept, UnusableAnswer, ResultDiffers
+        """
+        record = self._node.findings.of(run_key)
+        if record is None:
+            raise NotKept("the findings of this run are missing", run_key=run_key)
+        with self._turn:
+            return keep_results(record, self._node, form).items
 
 
 def build_from(record: FindingsRecord, node: WorkerParts, form: Form = CANONICAL) -> tuple[Result, ...]:

@@ -13,6 +13,7 @@ from configs.settings import DeliverySettings, DimseSettings, QuietSettings
 from dicom_node.worker.counts import ArchiveCounts
 from inference.engines.protocol import Engine
 from inference.loading import FrameDecoder
+from inference.results.forms import Form
 from inference.results.run import NodeIdentity
 from storage.announcements import Announcements
 from storage.blobs import BlobStore
@@ -24,6 +25,7 @@ from storage.index import Index
 from storage.intake import Intake
 from storage.job_book import JobBook
 from storage.jobs import Queue
+from storage.peer_classes import PeerClasses
 from storage.prior_book import PriorBook
 from storage.results import ResultBook
 from storage.urgency import Pauses, Priorities
@@ -49,6 +51,8 @@ class WorkerParts:
     timezone: str
     """Zone of times in results whose sources name none."""
     now: Callable[[], datetime]
+    refused_by: Callable[[str], Collection[str]] = lambda _: ()
+    """Gives the SOP Classes that a destination is known not to take."""
     decoder: FrameDecoder | None = None
     """Decodes compressed frames in processes with limits; None: the worker itself does."""
 
@@ -62,6 +66,9 @@ class CourierParts:
     index: Index
     blobs: BlobStore
     deliveries: Deliveries
+    classes: PeerClasses
+    make_set: Callable[[str, Form], Sequence[tuple[str, str]]]
+    """Makes and keeps the results of a run (its run key) in a form; gives SOP Instance UID and kind of each."""
     variants: Variants
     corrections: Corrections
     announcements: Announcements

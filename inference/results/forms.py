@@ -41,6 +41,27 @@ CLASSES: dict[Kind, tuple[frozenset[str], str]] = {
     "key-objects": (frozenset({KEY_OBJECT_SELECTION}), "KO"),
 }
 
+#: SOP Class of the object that shows outlines, and of the report, in each form.
+OUTLINES_CLASS: dict[Outlines, str] = {**SEGMENTATIONS, "capture": MULTI_FRAME_TRUE_COLOR_CAPTURE}
+REPORT_CLASS: dict[Report, str] = {
+    **MEASUREMENT_REPORTS,
+    "basic-text": BASIC_TEXT_SR,
+    "pdf": ENCAPSULATED_PDF,
+    "summary": SECONDARY_CAPTURE,
+}
+#: What a form is called in messages.
+IN_WORDS: dict[Outlines | Report, str] = {
+    "binary": "SEG",
+    "labelmap": "label map SEG",
+    "capture": "secondary capture",
+    "comprehensive-3d": "Comprehensive 3D SR",
+    "comprehensive": "Comprehensive SR",
+    "enhanced": "Enhanced SR",
+    "basic-text": "Basic Text SR",
+    "pdf": "PDF",
+    "summary": "one-page secondary capture",
+}
+
 _REPORT_KIND: dict[Report, Kind] = {"basic-text": "text", "pdf": "pdf", "summary": "summary"}
 
 

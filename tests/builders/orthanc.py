@@ -17,6 +17,8 @@ from tests.builders.node import free_ports, wait_until
 PROGRAM = shutil.which("Orthanc")
 MISSING = "Orthanc is not installed"
 AE_TITLE = "ORTHANC"
+#: Its DICOMweb plugin, where it is installed.
+DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
 class Orthanc:
@@ -24,6 +26,8 @@ class Orthanc:
 
     def __init__(self, dicom_port: int, http_port: int) -> None:
         self.dicom_port = dicom_port
+        self.dicomweb_url = f"http://127.0.0.1:{http_port}/dicom-web"
+        """Where its plugin is asked; only with `dicomweb`."""
         self._url = f"http://127.0.0.1:{http_port}"
 
     def get(self, path: str) -> Any:
@@ -53,7 +57,9 @@ class Orthanc:
 
 
 @contextlib.contextmanager
-def orthanc(folder: Path, ports: tuple[int, int], modalities: Mapping[str, Sequence[object]]) -> Iterator[Orthanc]:
+def orthanc(
+    folder: Path, ports: tuple[int, int], modalities: Mapping[str, Sequence[object]], *, dicomweb: bool = False
+) -> Iterator[Orthanc]:
     """Start Orthanc on these ports (DICOM, HTTP) with the modalities that it knows, and stop it."""
     assert PROGRAM is not None
     folder.mkdir()
@@ -66,7 +72,7 @@ def orthanc(folder: Path, ports: tuple[int, int], modalities: Mapping[str, Seque
         "AuthenticationEnabled": False,
         "StorageDirectory": str(folder / "db"),
         "IndexDirectory": str(folder / "db"),
-        "Plugins": [],
+        "Plugins": [str(DICOMWEB)] if dicomweb else [],
         "DicomModalities": {name: list(values) for name, values in modalities.items()},
     }
     (folder / "orthanc.json").write_text(json.dumps(configuration))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, BinaryIO, cast
@@ -19,6 +19,7 @@ from dicom_node.worker.parts import CourierParts, WorkerParts
 from inference.engines.protocol import EngineDescription, SeriesNeeds
 from inference.errors import UnsuitableStudy
 from inference.findings import Code, Findings
+from inference.results.forms import OUTLINES_CLASS, REPORT_CLASS, Form
 from inference.results.run import NodeIdentity, Run
 from inference.series import CandidateSeries
 from inference.transcode import pixel_digest
@@ -282,6 +283,7 @@ class PaperDeliveries:
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     delivery: DeliveryRecord | None = None
     retried: list[tuple[str, datetime, int]] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
 
     def ask_for(self, *asked: Any, not_before: datetime, at: datetime) -> None:
         if (*asked, not_before) not in self.asked:
@@ -307,10 +309,37 @@ class PaperDeliveries:
         assert self.delivery is not None
         self.delivery = replace(self.delivery, state=state, reason=reason, ended_at=at)
 
+    def replace(
+        self, delivery_id: str, form: str, items: Sequence[tuple[str, str]], reason: str, at: datetime, attempt: int
+    ) -> None:
+        assert self.delivery is not None
+        former = [
+            item if item.state is ItemState.ACCEPTED else replace(item, state=ItemState.REPLACED)
+            for item in self.delivery.items
+        ]
+        new = [DeliveryItem(uid, kind, ItemState.WAITING, None, "", None) for uid, kind in items]
+        self.delivery = replace(
+            self.delivery, state=DeliveryState.WAITING, reason=reason, form=form, items=(*former, *new)
+        )
+        self.replaced.append(form)
+
     def retry(self, delivery_id: str, reason: str, at: datetime, next_attempt_at: datetime, attempt: int) -> None:
         assert self.delivery is not None
         self.delivery = replace(self.delivery, state=DeliveryState.WAITING, reason=reason)
         self.retried.append((reason, next_attempt_at, attempt))
+
+
+@dataclass
+class PaperClasses:
+    """What destinations take."""
+
+    answers: dict[tuple[str, str], bool] = field(default_factory=dict)
+
+    def learn(self, peer: str, uids: Iterable[str], *, accepted: bool, reason: str, at: datetime) -> None:
+        self.answers |= {(peer, uid): accepted for uid in uids}
+
+    def refused_by(self, peer: str) -> frozenset[str]:
+        return frozenset(uid for (name, uid), accepted in self.answers.items() if name == peer and not accepted)
 
 
 @dataclass
@@ -384,6 +413,7 @@ class Stage:
     findings: PaperFindings = field(default_factory=PaperFindings)
     results: PaperResults = field(default_factory=PaperResults)
     deliveries: PaperDeliveries = field(default_factory=PaperDeliveries)
+    classes: PaperClasses = field(default_factory=PaperClasses)
     variants: PaperVariants = field(default_factory=PaperVariants)
     corrections: PaperCorrections = field(default_factory=PaperCorrections)
     announcements: PaperAnnouncements = field(default_factory=PaperAnnouncements)
@@ -442,6 +472,8 @@ class Stage:
             index=cast(Any, self.index),
             blobs=cast(Any, self.blobs),
             deliveries=cast(Any, self.deliveries),
+            classes=cast(Any, self.classes),
+            make_set=self.make_set,
             variants=cast(Any, self.variants),
             corrections=cast(Any, self.corrections),
             announcements=cast(Any, self.announcements),
@@ -465,6 +497,15 @@ class Stage:
         if isinstance(self.archive, Exception):
             raise self.archive
         return dict(self.archive)
+
+    def make_set(self, run_key: str, form: Form) -> list[tuple[str, str]]:
+        """Stand in for `SetMaker`: one instance for each kind, named by the form, of the class that it has there."""
+        kinds = [kind for kind in (form.outlines_kind, form.report_kind) if kind]
+        for kind in kinds:
+            classes: Any = OUTLINES_CLASS if kind == form.outlines_kind else REPORT_CLASS
+            sop_class = classes[form.outlines if kind == form.outlines_kind else form.report]
+            self.keep(make_input(1, sop_instance_uid=f"{form}/{kind}", sop_class_uid=sop_class))
+        return [(f"{form}/{kind}", kind) for kind in kinds]
 
     def take(self, database: object, queue: object, decision: Decision, *, to: StudyState, reason: str) -> bool:
         """Stand in for `storage.decisions.take`."""

@@ -12,6 +12,7 @@ from storage.deliveries import Deliveries
 from storage.errors import ForbiddenTransition, NotKept
 from storage.findings_store import FindingsStore
 from storage.jobs import Queue
+from storage.peer_classes import PeerClass, PeerClasses
 from storage.records import DeliveryRecord, DeliveryState, ItemState
 from storage.results import ResultBook
 from storage.turns import OpenTurn, TurnState
@@ -245,3 +246,49 @@ def test_deliveries_are_listed_by_state(node: Node) -> None:
 def test_an_unknown_delivery_is_said_to_be_none(node: Node) -> None:
     with pytest.raises(NotKept):
         node.deliveries.begin("none", 1, at(1))
+
+
+def test_a_set_that_is_not_taken_is_replaced_once_and_what_was_accepted_stays(node: Node) -> None:
+    (delivery_id,) = node.publish("key1", "pacs")
+    seg, sr = begin(node, delivery_id).items
+    node.deliveries.item_answered(delivery_id, seg.sop_instance_uid, ItemState.ACCEPTED, 0, "", at(2))
+    node.deliveries.item_answered(delivery_id, sr.sop_instance_uid, ItemState.REFUSED, 0x0122, "no such class", at(2))
+
+    for _ in range(2):  # said again after a crash
+        node.deliveries.replace(delivery_id, "none+enhanced", [("2.25.9", "sr")], "Enhanced SR instead.", at(3), 1)
+
+    delivery = node.deliveries.delivery(delivery_id)
+    assert (delivery.state, delivery.form, delivery.reason) == (
+        DeliveryState.WAITING,
+        "none+enhanced",
+        "Enhanced SR instead.",
+    )
+    assert [(item.sop_instance_uid, item.state) for item in delivery.items] == [
+        (seg.sop_instance_uid, ItemState.ACCEPTED),
+        (sr.sop_instance_uid, ItemState.REPLACED),
+        ("2.25.9", ItemState.WAITING),
+    ]
+    assert delivery.items[1].status == 0x0122
+    assert node.queue.states([f"{delivery_id}:2"]) == {f"{delivery_id}:2": TurnState.QUEUED}
+    begin(node, delivery_id, 2)
+    node.deliveries.item_answered(delivery_id, "2.25.9", ItemState.ACCEPTED, 0, "", at(4))
+    node.deliveries.finish(delivery_id, DeliveryState.DELIVERED, "Accepted.", at(4))
+    again = node.deliveries.ask_again(delivery_id, "Missing there.", at(5))
+    assert [item.state for item in again.items] == [ItemState.WAITING, ItemState.REPLACED, ItemState.WAITING]
+
+
+def test_what_a_destination_answered_is_remembered_until_it_is_forgotten(database: Database) -> None:
+    classes = PeerClasses(database)
+    classes.learn("pacs", ["1.2", "1.3"], accepted=False, reason="no context", at=at(1))
+    classes.learn("pacs", ["1.3"], accepted=True, reason="", at=at(2))
+    classes.learn("pacs", ["1.2"], accepted=False, reason="again", at=at(3))
+    classes.learn("archive", ["1.3"], accepted=False, reason="", at=at(3))
+
+    assert classes.of("pacs") == [
+        PeerClass("pacs", "1.2", accepted=False, reason="no context", at=at(1)),
+        PeerClass("pacs", "1.3", accepted=True, reason="", at=at(2)),
+    ]
+    assert classes.refused_by("pacs") == {"1.2"}
+    assert classes.forget("pacs") == 2
+    assert classes.refused_by("pacs") == frozenset()
+    assert classes.refused_by("archive") == {"1.3"}

@@ -21,6 +21,7 @@ FORMS = [
     *(f"{outlines}+{report}" for outlines in ("binary", "none") for report in MEASUREMENT_REPORTS),
     *(f"none+{report}" for report in ("basic-text", "pdf", "summary")),
     "capture+comprehensive",
+    *(f"{outlines}+{report}" for outlines in ("binary", "capture") for report in ("basic-text", "pdf", "summary")),
     "capture+none",
     "binary+none",
 ]

@@ -19,9 +19,11 @@ from dicom_node.demo.pacs import PacsStandIn
 from dicom_node.worker.analyse import analyse, infer
 from dicom_node.worker.counts import ArchiveCounts
 from dicom_node.worker.deliver import deliver
+from dicom_node.worker.keeping import SetMaker
 from dicom_node.worker.parts import CourierParts, WorkerParts
 from dicom_node.worker.watch import CourierWatch, Tick
 from inference.findings import Findings
+from inference.results.forms import Form
 from inference.results.text import report_text
 from inference.transcode import pixel_digest
 from storage.announcements import Announcements
@@ -35,6 +37,7 @@ from storage.index import Index
 from storage.intake import Intake
 from storage.job_book import JobBook
 from storage.jobs import Queue, prepare_queue
+from storage.peer_classes import PeerClasses
 from storage.prior_book import PriorBook
 from storage.records import (
     DeliveryState,
@@ -102,6 +105,8 @@ class Node:
             index=self.index,
             blobs=blobs,
             deliveries=self.deliveries,
+            classes=PeerClasses(database),
+            make_set=self.make_set,
             variants=self.variants,
             corrections=Corrections(database, blobs),
             announcements=Announcements(database),
@@ -131,12 +136,16 @@ class Node:
             identity=NODE,
             timezone="UTC",
             now=lambda: self.at,
+            refused_by=PeerClasses(database).refused_by,
         )
         self.watch = CourierWatch(self.courier)
 
     def count(self, _peer: Peer, _uid: str) -> dict[str, int]:
         """Stand in for an archive that is asked how many images it has."""
         return self.archive
+
+    def make_set(self, run_key: str, form: Form) -> Sequence[tuple[str, str]]:
+        return SetMaker(self.worker)(run_key, form)
 
     def later(self, seconds: float) -> None:
         self.at += timedelta(seconds=seconds)
@@ -171,7 +180,10 @@ class Node:
 
     def answer(self, _header: Dataset) -> int:
         """Tell the PACS stand-in what to answer: what the test laid down, then success."""
-        return self.answers.pop(0) if self.answers else 0x0000
+        return self.answers.pop(0) if self.answers else self.answer_to(_header)
+
+    def answer_to(self, _header: Dataset) -> int:
+        return 0x0000
 
     @property
     def received(self) -> list[Dataset]:
@@ -239,14 +251,48 @@ def test_a_destination_that_does_not_understand_is_given_up_with_its_status(node
     node.later(5)
     node.tick()
     node.work()
-    node.answers = [0xC123]
+    node.answers = [0x0124]
     node.hand_over()
     node.hand_over()
     (delivery,) = node.deliveries.of_study(STUDY)
     assert (delivery.state, delivery.attempts) == (DeliveryState.FAILED, 1)
-    assert delivery.reason == "ct1 did not take the SEG: 0xC123 cannot understand. Trying again would not help."
-    assert [(item.state.value, item.status) for item in delivery.items] == [("refused", 0xC123), ("waiting", None)]
+    assert delivery.reason == "ct1 did not take the SEG: 0x0124 not authorised. Trying again would not help."
+    assert [(item.state.value, item.status) for item in delivery.items] == [("refused", 0x0124), ("waiting", None)]
     assert node.received == []
+
+
+def test_a_destination_without_seg_gets_pictures_and_a_report_that_names_no_seg_and_the_next_study_goes_so_at_once(
+    node: Node,
+) -> None:
+    seg = "1.2.840.10008.5.1.4.1.1.66.4"
+    node.answer_to = lambda header: 0x0122 if header.SOPClassUID == seg else 0x0000  # type: ignore[method-assign]
+    node.send(chest(1, 12))
+    node.later(5)
+    node.tick()
+    node.work()
+    node.hand_over()
+    node.hand_over()
+    (delivery,) = node.deliveries.of_study(STUDY)
+    assert delivery.state is DeliveryState.DELIVERED
+    assert delivery.reason == "ct1 accepted CAPTURE and SR. It does not accept SEG."
+    assert [str(received.Modality) for received in node.received] == ["OT", "SR"]
+    assert seg not in {
+        str(item.ReferencedSOPClassUID)
+        for study in node.received[1].CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    }
+    node.send(chest(13, 14))
+    node.later(10)
+    node.tick()
+    node.work()
+    node.hand_over()
+    latest = node.deliveries.of_study(STUDY)[-1]
+    assert (latest.form, latest.state, latest.attempts) == (
+        "capture+comprehensive-3d",
+        DeliveryState.DELIVERED,
+        1,
+    )
 
 
 # The library leaves the socket of a refused connection to the garbage collector.

@@ -7,6 +7,7 @@ import pytest
 
 from configs.errors import ConfigError
 from configs.load import FILES, load
+from configs.peers import DeliverByDimse, DeliverByStow
 from configs.routes import AllOf, Term
 
 
@@ -96,6 +97,27 @@ def test_a_rule_is_read_as_terms(tmp_path: Path) -> None:
         ({"peers": "peers: {p: {ae_title: P, host: h, fetch: {by: dicomweb}}}"}, "peers.p.fetch.dicomweb.url:"),
         ({"routes": "routes: [{name: a, engine: medversa, deliver_to: [pacs9]}]"}, "routes[0].deliver_to: 'pacs9'"),
         ({"peers": "peers: {p: {ae_title: P, deliver: {by: dimse}}}"}, "peers.p: deliver needs host and port"),
+        ({"peers": "peers: {p: {host: h}}"}, "peers.p: needs ae_title"),
+        ({"peers": "peers: {p: {deliver: {by: pigeon}}}"}, "peers.p.deliver: by must be dimse, stow or folder"),
+        ({"peers": "peers: {p: {deliver: {by: folder, path: out}}}"}, "peers.p.deliver: path must be absolute"),
+        ({"peers": "peers: {p: {deliver: {by: folder, path: /o, url: x}}}"}, "peers.p.deliver.url: unknown key"),
+        ({"peers": "peers: {p: {deliver: {by: stow, url: 'ftp://h'}}}"}, "peers.p.deliver.url:"),
+        (
+            {"peers": "peers: {p: {deliver: {by: stow, url: 'http://h/dicom-web', api_key: k}}}"},
+            "peers.p.deliver: a key, token or password goes over https alone",
+        ),
+        (
+            {"peers": "peers: {p: {deliver: {by: stow, url: 'https://h', bearer: k, user: u, password: w}}}"},
+            "peers.p.deliver: bearer and user exclude each other",
+        ),
+        (
+            {"peers": "peers: {p: {ae_title: P, host: h, port: 1, deliver: {outlines: drawn}}}"},
+            "peers.p.deliver.outlines[0]:",
+        ),
+        (
+            {"peers": "peers: {p: {ae_title: P, host: h, port: 1, deliver: {report: [pdf, fax]}}}"},
+            "peers.p.deliver.report[1]:",
+        ),
         ({"peers": "peers: {p: {ae_title: P, host: h, accept: [fly]}}"}, "peers.p.accept[0]:"),
         (
             {"peers": "peers: {p: {ae_title: P, host: h, archive: true, accept: [store, commit]}}"},
@@ -210,3 +232,18 @@ def test_earlier_studies_may_be_fetched_from_a_web_service_that_speaks_no_dimse(
     settings = load(make_config(tmp_path, peers=peers, routes=routes), {}, working_dir=tmp_path).settings
     assert settings.routes[0].priors is not None
     assert settings.routes[0].priors.sources == ("p",)
+
+
+def test_a_word_for_a_form_stands_for_the_chain_from_there_and_a_list_for_itself() -> None:
+    chain = DeliverByDimse.model_validate({"outlines": "labelmap", "report": "enhanced"})
+    assert chain.outlines == ("labelmap", "binary", "capture")
+    assert chain.report == ("enhanced", "basic-text", "pdf", "summary")
+    assert DeliverByDimse.model_validate({"report": ["comprehensive"]}).report == ("comprehensive",)
+    assert DeliverByDimse().outlines == ("binary", "capture")
+
+
+def test_secrets_of_a_destination_are_shown_nowhere() -> None:
+    deliver = DeliverByStow.model_validate({"by": "stow", "url": "https://h", "api_key": "s3cret", "bearer": "t0ken"})
+    shown = repr(deliver) + deliver.model_dump_json()
+    assert "s3cret" not in shown
+    assert "t0ken" not in shown

@@ -12,6 +12,7 @@ from configs.peers import Peer
 from dicom_node.errors import AssociationRejected, ContextRefused, PeerUnreachable
 from dicom_node.scu.store import Outgoing
 from dicom_node.worker.deliver import deliver
+from inference.results.forms import MEASUREMENT_REPORTS, SEGMENTATIONS
 from storage.records import DeliveryState, ItemState
 from tests.builders.stage import Stage, make_delivery, make_input
 from tests.builders.studies import at, make_peer
@@ -50,13 +51,14 @@ class Wire:
 @pytest.fixture
 def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
     made = Wire()
-    monkeypatch.setattr("dicom_node.worker.deliver.send", made.send)
+    monkeypatch.setattr("dicom_node.worker.carriers.send", made.send)
     return made
 
 
 @pytest.fixture
 def stage(stage: Stage) -> Stage:
-    stage.keep(*[make_input(number, series="9", sop_instance_uid=f"9.{number}") for number in (1, 2)])
+    classes = {1: SEGMENTATIONS["binary"], 2: MEASUREMENT_REPORTS["comprehensive-3d"]}
+    stage.keep(*[make_input(n, series="9", sop_instance_uid=f"9.{n}", sop_class_uid=uid) for n, uid in classes.items()])
     stage.peers = {"pacs": make_peer(**PACS)}
     stage.deliveries.delivery = make_delivery("seg", "sr")
     return stage
@@ -94,7 +96,7 @@ def test_the_next_attempt_sends_only_what_is_missing(stage: Stage, wire: Wire) -
     assert wire.sent == ["9.1", "9.2", "9.2"]
 
 
-@pytest.mark.parametrize("status", [0xA900, 0xC001, 0x0122, 0x0124])
+@pytest.mark.parametrize("status", [0x0117, 0x0124, 0x0211])
 def test_a_permanent_refusal_is_not_repeated(stage: Stage, wire: Wire, status: int) -> None:
     wire.answers = [status]
     state, reason, items = run(stage)
@@ -120,7 +122,6 @@ def test_a_warning_is_accepted_and_said(stage: Stage, wire: Wire) -> None:
         (PeerUnreachable("pacs at 10.1.2.3:104 does not answer"), DeliveryState.WAITING),
         (AssociationRejected("rejected", result=2, source=3, reason=1), DeliveryState.WAITING),
         (AssociationRejected("calling AE title not known", result=1, source=1, reason=3), DeliveryState.FAILED),
-        (ContextRefused("pacs does not accept SEG"), DeliveryState.FAILED),
     ],
 )
 def test_a_failed_association_is_tried_again_unless_it_is_final(
@@ -132,11 +133,88 @@ def test_a_failed_association_is_tried_again_unless_it_is_final(
     assert str(error) in stage.deliveries.delivery.reason
 
 
-def test_an_instance_for_which_no_context_was_accepted_is_refused(stage: Stage, wire: Wire) -> None:
-    wire.answers = [0x0000, ContextRefused("pacs does not accept Comprehensive 3D SR.", sop_instance_uid="9.2")]
+@pytest.mark.parametrize(
+    "refusal", [0x0122, 0xA900, 0xC001, ContextRefused("pacs does not accept SEG.", sop_instance_uid="9.1")]
+)
+def test_a_secondary_capture_goes_where_seg_is_not_taken_with_a_report_that_names_no_seg(
+    stage: Stage, wire: Wire, refusal: int | NodeError
+) -> None:
+    wire.answers = [refusal]
     state, reason, items = run(stage)
-    assert (state, items) == (DeliveryState.FAILED, [ItemState.ACCEPTED, ItemState.REFUSED])
-    assert reason == "pacs does not accept Comprehensive 3D SR. Trying again would not help."
+    assert (state, reason) == (DeliveryState.WAITING, "pacs does not accept SEG; sent secondary capture instead.")
+    assert items == [ItemState.REPLACED, ItemState.REPLACED, ItemState.WAITING, ItemState.WAITING]
+    assert stage.deliveries.replaced == ["capture+comprehensive-3d"]
+    state, reason, items = run(stage, attempt=2)
+    assert (state, reason) == (DeliveryState.DELIVERED, "pacs accepted CAPTURE and SR. It does not accept SEG.")
+    assert wire.sent[-2:] == ["capture+comprehensive-3d/capture", "capture+comprehensive-3d/sr"]
+
+
+def test_the_next_report_goes_alone_after_the_seg_was_taken_and_the_sr_was_not(stage: Stage, wire: Wire) -> None:
+    wire.answers = [0x0000, 0x0122]
+    state, reason, items = run(stage)
+    assert (state, reason) == (
+        DeliveryState.WAITING,
+        "pacs does not accept Comprehensive 3D SR; sent Comprehensive SR instead.",
+    )
+    assert items == [ItemState.ACCEPTED, ItemState.REPLACED, ItemState.WAITING]
+    assert stage.deliveries.replaced == ["none+comprehensive"]
+    assert run(stage, attempt=2)[:2] == (DeliveryState.DELIVERED, "pacs accepted SEG and SR.")
+    assert wire.sent == ["9.1", "9.2", "none+comprehensive/sr"]
+
+
+def test_a_pacs_that_takes_no_form_at_all_is_asked_for_each_once_and_ends_with_the_cause(
+    stage: Stage, wire: Wire
+) -> None:
+    wire.answers = [ContextRefused("pacs accepted none of the presentation contexts.")] * 20
+    attempts = 0
+    while (state := run(stage, attempt := attempts + 1)[0]) is DeliveryState.WAITING and attempts < 20:
+        attempts = attempt
+    assert state is DeliveryState.FAILED
+    assert stage.deliveries.replaced == [
+        "capture+comprehensive-3d",
+        "none+comprehensive-3d",
+        "none+comprehensive",
+        "none+enhanced",
+        "none+basic-text",
+        "none+pdf",
+        "none+summary",
+    ]
+    assert stage.deliveries.delivery is not None
+    assert "It takes no other form of it either" in stage.deliveries.delivery.reason
+    assert not stage.deliveries.retried
+
+
+def test_only_the_forms_that_an_entry_lists_are_tried(stage: Stage, wire: Wire) -> None:
+    stage.peers = {"pacs": make_peer(**{**PACS, "deliver": {"by": "dimse", "outlines": ["binary"]}})}
+    wire.answers = [0x0122]
+    assert run(stage)[1] == "pacs does not accept SEG; it is left out."
+    assert stage.deliveries.replaced == ["none+comprehensive-3d"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "remembered"),
+    [
+        (0x0122, True),
+        (ContextRefused("pacs does not accept SEG.", sop_instance_uid="9.1"), True),
+        (0xA900, False),
+        (0xC001, False),
+    ],
+)
+def test_what_a_destination_takes_is_remembered_by_class(
+    stage: Stage, wire: Wire, refusal: int | NodeError, remembered: bool
+) -> None:
+    wire.answers = [refusal]
+    run(stage)
+    assert (("pacs", SEGMENTATIONS["binary"]) in stage.classes.answers) is remembered
+    run(stage, attempt=2)
+    assert stage.classes.answers[("pacs", MEASUREMENT_REPORTS["comprehensive-3d"])] is True
+
+
+def test_a_form_that_is_known_to_be_refused_is_not_tried_on_the_way(stage: Stage, wire: Wire) -> None:
+    stage.classes.learn("pacs", [MEASUREMENT_REPORTS["comprehensive"]], accepted=False, reason="", at=at(0))
+    wire.answers = [0x0000, 0x0122]
+    run(stage)
+    assert stage.deliveries.replaced == ["none+enhanced"]
 
 
 def test_the_last_attempt_ends_in_failure_with_its_cause(stage: Stage, wire: Wire) -> None:

@@ -7,8 +7,12 @@ import pytest
 from configs.peers import DeliverByDimse
 from dicom_node.worker.forms import destinations_by_form, forms_of
 from inference.findings import Findings
+from inference.results.forms import OUTLINES_CLASS, REPORT_CLASS
 from tests.builders.findings import lungs, marked, refused
 from tests.builders.studies import make_peer
+
+SEG, SR3D = OUTLINES_CLASS["binary"], REPORT_CLASS["comprehensive-3d"]
+CAPTURES = [OUTLINES_CLASS["capture"]]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +31,25 @@ from tests.builders.studies import make_peer
 )
 def test_a_destination_gets_the_sets_that_its_entry_asks_for(said: dict[str, object], forms: list[str]) -> None:
     assert [str(form) for form in forms_of(DeliverByDimse.model_validate(said))] == forms
+
+
+@pytest.mark.parametrize(
+    ("said", "refused", "form"),
+    [
+        ({}, {SEG}, "capture+comprehensive-3d"),
+        ({}, {SR3D}, "binary+comprehensive"),
+        ({}, {SEG, SR3D, *CAPTURES}, "none+comprehensive"),
+        ({"outlines": "labelmap"}, {OUTLINES_CLASS["labelmap"]}, "binary+comprehensive-3d"),
+        ({"outlines": ["binary"]}, {SEG}, "none+comprehensive-3d"),
+        ({"report": ["comprehensive-3d", "pdf"]}, {SR3D}, "binary+pdf"),
+        ({"send": ["sr"], "report": "summary"}, {REPORT_CLASS["summary"]}, "none+summary"),
+        ({"send": ["seg"]}, {SEG, *CAPTURES}, "binary+none"),
+    ],
+)
+def test_what_a_destination_is_known_not_to_take_is_passed_over_and_tried_again_where_nothing_is_left(
+    said: dict[str, object], refused: set[str], form: str
+) -> None:
+    assert str(forms_of(DeliverByDimse.model_validate(said), refused)[0]) == form
 
 
 def peers(**send: list[str]) -> dict[str, object]:

@@ -1,0 +1,75 @@
+"""The ways to a destination. Each tells the Status of every instance as it comes, and raises what ends the attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from configs.peers import DeliverByDimse, DeliverByFolder, DeliverByStow, Peer, PeerTls
+from configs.settings import DimseSettings
+from dicom_node.scu import folder
+from dicom_node.scu.association import Timeouts
+from dicom_node.scu.store import SLOWEST_LINK, Outgoing, send
+from dicom_node.tls import outgoing_context
+from dicomweb import stow_client
+from dicomweb.http_client import Service, basic
+
+OnStatus = Callable[[Outgoing, int], None]
+
+
+def carry(
+    peer: Peer, study_instance_uid: str, items: Sequence[Outgoing], on_status: OnStatus, dimse: DimseSettings
+) -> None:
+    """Bring instances of one study to a destination in the order given, the way that its `deliver` names.
+
+    Raises
+    ------
+    NodeError
+        What `outcomes.answer_to_error` knows; and what `on_status` raises.
+    """
+    match peer.deliver:
+        case DeliverByDimse():
+            send(
+                peer,
+                calling_ae_title=peer.answer_as or dimse.ae_title,
+                items=items,
+                on_status=on_status,
+                whole=True,
+                timeouts=timeouts_of(dimse),
+            )
+        case DeliverByStow() as deliver:
+            _by_stow(service_of(deliver, peer.tls), items, on_status, dimse.answer_within_s)
+        case DeliverByFolder() as deliver:
+            folder.put(deliver.path, study_instance_uid, items, on_status)
+
+
+def timeouts_of(dimse: DimseSettings) -> Timeouts:
+    """Give how long a destination may take."""
+    return Timeouts(associate_s=dimse.answer_within_s, answer_s=dimse.answer_within_s)
+
+
+def service_of(deliver: DeliverByStow, tls: PeerTls | None) -> Service:
+    """Give the DICOMweb service of a destination, with what shows it who we are."""
+    headers: dict[str, str] = {}
+    if deliver.bearer is not None:
+        headers["Authorization"] = f"Bearer {deliver.bearer.get_secret_value()}"
+    if deliver.user is not None and deliver.password is not None:
+        headers["Authorization"] = basic(deliver.user, deliver.password.get_secret_value())
+    if deliver.api_key is not None:
+        headers[deliver.api_key_header] = deliver.api_key.get_secret_value()
+    certificates = tls or PeerTls()
+    return Service(
+        deliver.url,
+        headers,
+        tls=lambda: outgoing_context(certificates),
+        server_name=certificates.server_name,
+    )
+
+
+def _by_stow(service: Service, items: Sequence[Outgoing], on_status: OnStatus, answer_s: float) -> None:
+    for item in items:
+        with item.open() as part10:
+            length = part10.seek(0, 2)
+            part10.seek(0)
+            within_s = answer_s + length / SLOWEST_LINK
+            status = stow_client.store(service, item.sop_instance_uid, part10, length, within_s=within_s)
+        on_status(item, status)
