@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import PlainTextResponse, Response
 
-from dicomweb import views
+from dicomweb import correcting, views
 from dicomweb.accesses import Accesses
 from dicomweb.caller import Caller, Requires
 from dicomweb.errors import BadRequest, NotAllowed
@@ -31,6 +31,7 @@ def routes(parts: WebParts, requires: Requires, accesses: Accesses) -> APIRouter
     router = APIRouter(prefix="/api", tags=["node"])
     router.include_router(_studies(parts, requires, accesses))
     router.include_router(_operations(parts, requires))
+    router.include_router(correcting.routes(parts, requires))
     router.include_router(_node(parts, requires))
     return router
 

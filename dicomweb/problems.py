@@ -26,6 +26,7 @@ from inference.errors import CannotTranscode, InferenceError, NoSuchFrame, Pixel
 from storage.errors import (
     DiskFull,
     ForbiddenTransition,
+    Inapplicable,
     IndexUnavailable,
     MalformedQuery,
     NotKept,
@@ -51,6 +52,7 @@ STATUS: tuple[tuple[type[NodeError], int], ...] = (
     (ForbiddenTransition, 409),
     (SopClassMismatch, 409),
     (Undeletable, 409),
+    (Inapplicable, 409),
     (UnreadableInstance, 422),
     (DiskFull, 507),
     (IndexUnavailable, 503),

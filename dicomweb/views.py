@@ -9,7 +9,18 @@ from dicomweb.ports import WebParts
 from storage.decisions import decisions_of
 from storage.ledger_report import Account
 from storage.peer_records import RefusedCaller
-from storage.records import Decision, DeliveryRecord, JobRecord, ResultRecord, StudyFilter, StudyRecord, Transition
+from storage.records import (
+    Decision,
+    DeliveryRecord,
+    JobRecord,
+    ResultRecord,
+    StudyFilter,
+    StudyRecord,
+    Transition,
+    VariantRecord,
+)
+from storage.rejections import Note
+from storage.retractions import Retraction
 from storage.way import way_of
 
 RESULTS_SCHEMA = "results/1"
@@ -159,6 +170,40 @@ def delivery(record: DeliveryRecord) -> dict[str, Any]:
             }
             for item in record.items
         ],
+    }
+
+
+def held_correction(variant: VariantRecord) -> dict[str, Any]:
+    """One correction that waits for a person."""
+    return {
+        "sop_instance_uid": variant.sop_instance_uid,
+        "sha256": variant.sha256,
+        "peer": variant.peer,
+        "reason": variant.reason,
+        "received_at": moment(variant.received_at),
+    }
+
+
+def note(said: Note) -> dict[str, Any]:
+    """One Key Object Selection from a peer."""
+    return {
+        "sop_instance_uid": said.sop_instance_uid,
+        "title": said.title,
+        "state": said.state.value,
+        "reason": said.reason,
+        "peer": said.peer,
+        "received_at": moment(said.received_at),
+    }
+
+
+def retraction(taken: Retraction) -> dict[str, Any]:
+    """The results of one run, taken back."""
+    return {
+        "run_key": taken.run_key,
+        "title": taken.title,
+        "said": taken.said,
+        "asked_by": taken.asked_by,
+        "asked_at": moment(taken.asked_at),
     }
 
 

@@ -17,7 +17,7 @@ from storage import ledger, tables
 from storage.arrivals import study_values
 from storage.blobs import BlobStore
 from storage.database import Database
-from storage.errors import NotKept, StorageError
+from storage.errors import Inapplicable, NotKept
 from storage.header import INSTANCE_KEYWORDS, SERIES_KEYWORDS, Header, read_header
 from storage.part10 import read_file_meta
 from storage.records import InstanceRole, InstanceState, StudyState, VariantRecord, VariantState
@@ -36,10 +36,6 @@ _DECIDED = (
     StudyState.FAILED,
     StudyState.QUARANTINED,
 )
-
-
-class Inapplicable(StorageError):
-    """The correction cannot be made."""
 
 
 class Corrections:

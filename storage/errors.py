@@ -49,6 +49,10 @@ class Undeletable(StorageError):
     """It may not be deleted."""
 
 
+class Inapplicable(StorageError):
+    """The correction cannot be made."""
+
+
 class KeyRefused(StorageError):
     """No such key can be made."""
 

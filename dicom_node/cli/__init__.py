@@ -28,6 +28,8 @@ COMMANDS: dict[str, str] = {
     "peers": "peers",
     "keys": "keys",
     "engines": "engines",
+    "correct": "correct",
+    "retract": "correct",
     "reproduce": "results",
     "verify-result": "results",
 }

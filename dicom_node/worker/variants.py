@@ -26,7 +26,7 @@ from configs.peers import Peer
 from dicom_node.routing.facts import UNREADABLE, attribute_of, number_of
 from dicom_node.worker.parts import CourierParts
 from inference.errors import InferenceError
-from storage.corrections import Inapplicable
+from storage.errors import Inapplicable
 from storage.records import InstanceRecord, InstanceRole, VariantRecord, VariantState
 
 log = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ from dicom_node.routing.identity import differing
 from dicom_node.worker.aftermath import Aftermath
 from inference.results.key_objects import Rejection, make_key_objects
 from storage.blobs import LocalBlobs
-from storage.corrections import Corrections, Inapplicable
+from storage.corrections import Corrections
 from storage.database import Database
 from storage.deletion import Deletion, Named
-from storage.errors import NotKept
+from storage.errors import Inapplicable, NotKept
 from storage.jobs import Queue
 from storage.ledger_report import account
 from storage.records import (

@@ -54,6 +54,11 @@ NEEDED: dict[tuple[str, str], str] = {
     ("GET", "/api/studies/{study_instance_uid}/report.txt"): "read",
     ("GET", "/api/studies/{study_instance_uid}/results/{sop_instance_uid}/overlay/{plane}.png"): "read",
     ("POST", "/api/studies/{study_instance_uid}/rerun"): "operate",
+    ("GET", "/api/studies/{study_instance_uid}/corrections"): "read",
+    ("POST", "/api/studies/{study_instance_uid}/corrections/apply"): "operate",
+    ("POST", "/api/studies/{study_instance_uid}/corrections/refuse"): "operate",
+    ("POST", "/api/studies/{study_instance_uid}/identity"): "operate",
+    ("POST", "/api/studies/{study_instance_uid}/retract"): "retract",
     ("POST", "/api/deliveries/{delivery_id}/retry"): "operate",
     ("POST", "/dicom-web/studies"): "store",
     ("POST", STUDY): "store",
@@ -308,7 +313,7 @@ def test_a_filtered_key_sees_its_studies_alone_wherever_it_asks(web: PaperWeb) -
         (method, path)
         for method, path in ROWS
         if any(name in path for name in ("{study}", "{study_instance_uid}", "/wado"))
-        and NEEDED[method, path] not in ("operate", "store", "delete")
+        and NEEDED[method, path] not in ("operate", "store", "delete", "retract")
     ]
     assert len(hidden) > 20
     for method, path in hidden:

@@ -17,7 +17,7 @@ from pydicom.uid import (
 
 from dicom_node.worker.variants import class_variant, classify
 from inference.errors import PixelWorkStopped
-from storage.corrections import Inapplicable
+from storage.errors import Inapplicable
 from storage.records import InstanceRole, VariantRecord, VariantState
 from tests.builders.stage import CT_IMAGE, Stage, make_input
 from tests.builders.studies import at, make_header, make_peer
