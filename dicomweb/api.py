@@ -66,6 +66,13 @@ def _studies(parts: WebParts, requires: Requires, accesses: Accesses) -> APIRout
         accesses.note(caller, study_instance_uid, "results")
         return said
 
+    @router.get("/studies/{study_instance_uid}/rules")
+    def rules(study_instance_uid: Uid, caller: Annotated[Caller, may_read]) -> dict[str, Any]:
+        """Try the rules on a study: which match, which term failed on what; nothing is done."""
+        tried = parts.rules.tried(study_instance_uid, caller.visible)
+        accesses.note(caller, study_instance_uid, "rules")
+        return tried
+
     @router.get("/studies/{study_instance_uid}/report.txt")
     def report(study_instance_uid: Uid, caller: Annotated[Caller, may_read]) -> PlainTextResponse:
         """Give the current reports as plain text."""
@@ -161,11 +168,14 @@ def _node(parts: WebParts, requires: Requires) -> APIRouter:
                     "name": route.name,
                     "engine": route.engine,
                     "series": route.series,
+                    "priority": route.priority.value,
+                    "at_most_per_hour": route.at_most_per_hour,
                     "deliver_to": list(route.deliver_to),
                     "deliver_refusals": route.deliver_refusals,
                 }
-                for route in parts.settings.routes
-            ]
+                for route in parts.rules.listed()
+            ],
+            "refused_file": parts.rules.refusal,
         }
 
     @router.get("/engines")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, BinaryIO, Literal, Protocol
 
 from configs.peers import Peer
+from configs.routes import Route
 from configs.settings import Settings
 from inference.pixel_process import Transcoded
 from storage.associations import Associations
@@ -20,6 +21,7 @@ from storage.intake import Intake
 from storage.job_book import JobBook
 from storage.jobs import Queue
 from storage.keys import Keys
+from storage.records import StudyFilter
 from storage.results import ResultBook
 
 Plane = Literal["axial", "coronal", "sagittal"]
@@ -80,6 +82,29 @@ class Readings(Protocol):
         ...
 
 
+class Rules(Protocol):
+    """The rules as they stand now."""
+
+    def listed(self) -> Sequence[Route]:
+        """Give them in the order in which they are tried."""
+        ...
+
+    @property
+    def refusal(self) -> str:
+        """Why `routes.yaml` as it stands is not taken; empty: it is."""
+        ...
+
+    def tried(self, study_instance_uid: str, visible: StudyFilter) -> dict[str, Any]:
+        """Try them on a kept study, without any effect.
+
+        Raises
+        ------
+        NotKept
+            There is no such study, or the asker may not see it.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class EngineInfo:
     """One engine of this installation, as answers show it."""
@@ -113,5 +138,6 @@ class WebParts:
     pixels: PixelWork
     pictures: Pictures
     readings: Readings
+    rules: Rules
     engines: tuple[EngineInfo, ...]
     now: Callable[[], datetime]

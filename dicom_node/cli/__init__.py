@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "engines": "engines",
     "correct": "correct",
     "retract": "correct",
+    "rules": "rules",
     "reproduce": "results",
     "verify-result": "results",
 }

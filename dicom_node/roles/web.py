@@ -5,8 +5,10 @@ from __future__ import annotations
 from configs.settings import Settings
 from dicom_node.admin_key import admin_key
 from dicom_node.live_peers import LivePeers
+from dicom_node.live_routes import LiveRoutes
 from dicom_node.parts import Storage, now
 from dicom_node.pictures import KeptPictures, KeptReadings
+from dicom_node.rule_trials import RuleTrials
 from dicom_node.supervisor import RoleContext
 from dicom_node.version import VERSION
 from dicomweb.app import create_app
@@ -34,6 +36,7 @@ def run(context: RoleContext) -> None:
     queue = Queue(database)
     intake = storage.intake(settings)
     pixels = PixelProcess(scratch=settings.data_dir)
+    peers = LivePeers(context.config_dir / "peers.yaml", settings.peers)
     parts = WebParts(
         settings=settings,
         version=VERSION,
@@ -48,11 +51,18 @@ def run(context: RoleContext) -> None:
         results=ResultBook(database),
         deliveries=Deliveries(database, queue),
         associations=Associations(database),
-        peers=LivePeers(context.config_dir / "peers.yaml", settings.peers),
+        peers=peers,
         admin_key=admin_key(settings),
         pixels=pixels,
         pictures=KeptPictures(index, blobs),
         readings=KeptReadings(index, blobs, FindingsStore(database, blobs)),
+        rules=RuleTrials(
+            LiveRoutes(context.config_dir / "routes.yaml", settings.routes, peers),
+            peers,
+            {name: engine.description.reads for name, engine in engines(settings.engines).items()},
+            index,
+            blobs,
+        ),
         engines=engine_infos(settings),
         now=now,
     )

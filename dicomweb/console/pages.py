@@ -124,6 +124,12 @@ def _rooms(parts: WebParts, pages: "Pages", access: Access, accesses: Accesses) 
         accesses.note(caller, study_instance_uid, "console")
         return shown
 
+    @router.get("/console/studies/{study_instance_uid}/rules")
+    def tried(study_instance_uid: Uid, caller: Annotated[Caller, may_look]) -> HTMLResponse:
+        shown = pages.rules(caller, study_instance_uid)
+        accesses.note(caller, study_instance_uid, "rules")
+        return shown
+
     @router.get("/console/peers")
     def peers(caller: Annotated[Caller, may_look]) -> HTMLResponse:
         return pages.peers(caller)
@@ -207,6 +213,12 @@ class Pages:
             caller=caller,
         )
 
+    def rules(self, caller: Caller, study_instance_uid: str) -> HTMLResponse:
+        """Show what the rules say of a study now."""
+        tried = self._parts.rules.tried(study_instance_uid, caller.visible)
+        values = {"tried": tried, "refusal": self._parts.rules.refusal, "here": "studies"}
+        return self.answer("rules.html", values, caller=caller)
+
     def peers(self, caller: Caller) -> HTMLResponse:
         """Show peers, and who was refused."""
         refused = self._parts.associations.refused_since(self._parts.now() - REFUSED_FOR)
@@ -217,6 +229,8 @@ class Pages:
         """Show engines, rules, disk."""
         values = {
             "engines": self._parts.engines,
+            "routes": self._parts.rules.listed(),
+            "refusal": self._parts.rules.refusal,
             "free_gb": self._parts.blobs.free_bytes() / 1e9,
             "totals": self._parts.index.counts(caller.visible),
             "here": "system",

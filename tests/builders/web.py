@@ -6,6 +6,7 @@ import atexit
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -15,8 +16,11 @@ from pydicom import Dataset
 from starlette.types import ASGIApp
 
 from configs.settings import Settings
+from dicom_node.live_routes import LiveRoutes
+from dicom_node.rule_trials import RuleTrials
 from dicomweb.app import create_app
 from dicomweb.ports import EngineInfo, Plane, WebParts
+from inference.engines.protocol import SeriesNeeds
 from inference.pixel_process import PixelProcess
 from storage.associations import Associations
 from storage.audit import Audit
@@ -81,17 +85,24 @@ class _InProcess(httpx.BaseTransport):
         return anyio.run(ask)
 
 
+CT_NEEDS = SeriesNeeds(modalities=("CT",), minimum_slices=2, thickest_mm=10.0)
+
+
 class PaperWeb:
     """The application with what it is made of; its time stands still unless told."""
 
     def __init__(self, database: Database, blobs: LocalBlobs, settings: Settings) -> None:
         self.time = NOON
+        self.monotonic = 0.0
         self.database, self.blobs = database, blobs
         self.keys = Keys(database)
         self.audit = Audit(database)
         self.index = Index(database)
         self.readings = PaperReadings()
         self.intake = Intake(database, blobs, reserve_bytes=0, clock=self.now)
+        # There is no such file: the rules are those of the settings until a test writes it.
+        self.routes_file = Path(database.url.removeprefix("sqlite:///")).parent / "routes.yaml"
+        self.routes = LiveRoutes(self.routes_file, settings.routes, settings.peers, monotonic=lambda: self.monotonic)
         queue = Queue(database)
         self._close: Iterable[Callable[[], None]] = (queue.close, self.intake.close)
         self.parts = WebParts(
@@ -113,6 +124,7 @@ class PaperWeb:
             pixels=PIXELS,
             pictures=PaperPictures(),
             readings=self.readings,
+            rules=RuleTrials(self.routes, settings.peers, {"classical-lung": CT_NEEDS}, self.index, blobs),
             engines=(EngineInfo("classical-lung", "1.0", "classical", ("CT",), enabled=True),),
             now=self.now,
         )
