@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from dicomweb import api, health, problems
+from dicomweb import api, capabilities, health, problems
 from dicomweb.accesses import Accesses
 from dicomweb.addresses import base_url_of
 from dicomweb.auth import Access
@@ -43,9 +43,14 @@ def create_app(parts: WebParts) -> FastAPI:
     problems.install(app, console.problem)
     app.include_router(health.routes(parts, access.requires))
     app.include_router(api.routes(parts, access.requires, accesses))
-    for name, router in services(parts, access.requires, base_url, accesses):
-        if name != DELETE or parts.settings.http.delete:
-            app.include_router(router)
+    served = [
+        (name, router)
+        for name, router in services(parts, access.requires, base_url, accesses)
+        if name != DELETE or parts.settings.http.delete
+    ]
+    for _, router in served:
+        app.include_router(router)
+    app.include_router(capabilities.routes(served, access.requires, base_url))
     app.include_router(pages.routes(parts, console, access, accesses))
     app.include_router(pages.about(app, console, access))
     app.include_router(serving.routes(parts, console, access, viewer))

@@ -76,8 +76,10 @@ class Edge:
             await sorry(scope, receive, answer.send)
 
     def _allowed(self, path: str) -> list[str]:
-        """Methods of a path; none where there is no such path."""
+        """Methods of a path; none where there is no such path, or where it answers by itself."""
         methods: set[str] = set().union(*(methods for pattern, methods in self._paths if pattern.match(path)))
+        if "OPTIONS" in methods:
+            return []
         if "GET" in methods:
             methods.add("HEAD")
         return sorted(methods | {"OPTIONS"}) if methods else []

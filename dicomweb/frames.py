@@ -95,7 +95,7 @@ class Frames:
             return known
         labelled = f"{kind}; transfer-syntax={syntax}"
         # The first one is made before anything is said, so that most failures still have a status of their own.
-        first = self._frame(record, numbers[0], syntax)
+        first = self.frame(record, numbers[0], syntax)
         if not media.takes_multipart:
             return ranged(request, validators, len(first), partial(BytesIO, first), labelled)
         location = request.url.path.rpartition("/")[0]
@@ -107,9 +107,15 @@ class Frames:
         return multipart_answer(request, parts, kind=kind, headers=validators.headers)
 
     def _open(self, record: InstanceRecord, number: int, syntax: str) -> BinaryIO:
-        return BytesIO(self._frame(record, number, syntax))
+        return BytesIO(self.frame(record, number, syntax))
 
-    def _frame(self, record: InstanceRecord, number: int, syntax: str) -> bytes:
+    @staticmethod
+    def kind_of(syntax: str) -> str | None:
+        """Give the media type of compressed frames of a transfer syntax; None: it is no compression of frames."""
+        return FRAME_TYPES.get(syntax)
+
+    def frame(self, record: InstanceRecord, number: int, syntax: str) -> bytes:
+        """Give one frame, numbered from 1, in a transfer syntax."""
         stored = record.transfer_syntax_uid
         with self._blobs.open(record.path) as file:
             if stored in (EXPLICIT_LITTLE, IMPLICIT_LITTLE) and syntax == EXPLICIT_LITTLE:

@@ -33,6 +33,7 @@ from storage.errors import (
     SopClassMismatch,
     Undeletable,
     UnreadableInstance,
+    WorkitemConflict,
 )
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ STATUS: tuple[tuple[type[NodeError], int], ...] = (
     (SopClassMismatch, 409),
     (Undeletable, 409),
     (Inapplicable, 409),
+    (WorkitemConflict, 409),
     (UnreadableInstance, 422),
     (DiskFull, 507),
     (IndexUnavailable, 503),

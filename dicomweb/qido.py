@@ -2,7 +2,7 @@
 
 # No postponed annotations here: the framework reads `Annotated[…, Depends]` made inside functions.
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from io import BytesIO
 from typing import Annotated, Any
@@ -86,13 +86,20 @@ def _search(
     base = base_url(request) + PREFIX
     for row in answer.rows:
         _add_url(row, base, level, study, series)
-    headers = _warnings(answer, query)
+    return answer_rows(request, answer.rows, _warnings(answer, query), kind)
+
+
+def answer_rows(
+    request: Request, rows: Sequence[dict[str, Any]], headers: Mapping[str, str], kind: str = ""
+) -> Response:
+    """Give matches as JSON, or as XML where that is asked for."""
+    kind = kind or choose(accepted_by(request), (DICOM_JSON, JSON, DICOM_XML))
     if kind == DICOM_XML:
-        parts = [_document(row) for row in answer.rows]
+        parts = [_document(row) for row in rows]
         if not parts:
-            return Response(status_code=204, headers=headers)  # a multipart answer has one part at least
+            return Response(status_code=204, headers=dict(headers))  # a multipart answer has one part at least
         return multipart_answer(request, parts, kind=DICOM_XML, headers=headers)
-    return Response(orjson.dumps(answer.rows), media_type=kind, headers=headers)
+    return Response(orjson.dumps(rows), media_type=kind, headers=dict(headers))
 
 
 def _document(row: dict[str, Any]) -> Part:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from dicomweb import deletion, qido, stow, wado, wado_uri
+from dicomweb import deletion, qido, stow, ups, wado, wado_uri
 from dicomweb.accesses import Accesses
 from dicomweb.addresses import BaseUrl
 from dicomweb.caller import Requires
@@ -23,5 +23,6 @@ def services(
         ("WADO-RS", wado.routes(parts, requires, base_url, accesses)),
         ("STOW-RS", stow.routes(parts, requires, base_url)),
         ("WADO-URI", wado_uri.routes(parts, requires, accesses)),
+        ("UPS-RS", ups.routes(parts, requires, base_url)),
         (DELETE, deletion.routes(parts, requires)),
     )

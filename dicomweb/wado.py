@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from dicomweb.accesses import Accesses
 from dicomweb.addresses import BaseUrl
+from dicomweb.bulk_data import BulkData
 from dicomweb.caller import Caller, Requires
 from dicomweb.frames import Frames, frame_numbers
 from dicomweb.metadata import Metadata
@@ -25,7 +26,7 @@ from storage.json_maker import Metadata as KeptMetadata
 from storage.json_store import JsonStore
 from storage.records import InstanceRecord
 
-Work = Callable[[Request, Sequence[InstanceRecord]], Response]
+Work = Callable[[Request, Caller, Sequence[InstanceRecord]], Response]
 _INSTANCE = "/series/{series}/instances/{instance}"
 
 
@@ -33,26 +34,35 @@ def routes(parts: WebParts, requires: Requires, base_url: BaseUrl, accesses: Acc
     """Give the retrieve resources."""
     router = APIRouter(prefix=f"{PREFIX}/studies/{{study}}", tags=["WADO-RS"])
     named = _Named(parts.index, accesses)
-    metadata = Metadata(KeptMetadata(JsonStore(parts.database), parts.blobs), parts.blobs, base_url, PREFIX)
+    kept = KeptMetadata(JsonStore(parts.database), parts.blobs)
+    metadata = Metadata(kept, base_url, PREFIX)
+    frames = Frames(parts.blobs, parts.pixels)
+    bulk = BulkData(parts.blobs, kept, frames)
     rendering = Rendering(parts.blobs, parts.pixels, parts.readings)
     may_read = Depends(requires("read"))
     for suffix, work, what in (
-        ("", Objects(parts.blobs, parts.pixels).answer, "whole instances"),
-        ("/rendered", rendering.rendered, "a picture"),
-        ("/thumbnail", rendering.thumbnail, "a small picture"),
+        ("", _seen_by_all(Objects(parts.blobs, parts.pixels).answer), "whole instances"),
+        ("/rendered", _seen_by_all(rendering.rendered), "a picture"),
+        ("/thumbnail", _seen_by_all(rendering.thumbnail), "a small picture"),
+        ("/pixeldata", _seen_by_all(bulk.pixels_of), "the pixel data"),
+        ("/bulkdata", lambda request, caller, records: bulk.all_of(request, caller.visible, records), "the bulk data"),
     ):
         _at_every_level(router, named, may_read, suffix, work, what)
     _metadata(router, named, may_read, metadata)
-    _frames(router, named, may_read, Frames(parts.blobs, parts.pixels), rendering)
+    _frames(router, named, may_read, frames, rendering)
 
     @router.get(_INSTANCE + "/bulkdata/{path:path}")
     def bulk_data(
         study: Uid, series: Uid, instance: Uid, path: str, request: Request, caller: Annotated[Caller, may_read]
     ) -> Response:
         """Give the value of one attribute that metadata gives by reference."""
-        return metadata.bulk_data(request, named.one(caller, study, series, instance), path)
+        return bulk.one(request, named.one(caller, study, series, instance), path)
 
     return router
+
+
+def _seen_by_all(work: Callable[[Request, Sequence[InstanceRecord]], Response]) -> Work:
+    return lambda request, _, records: work(request, records)
 
 
 class _Named:
@@ -92,15 +102,15 @@ class _Named:
 
 def _at_every_level(router: APIRouter, named: _Named, may_read: Any, suffix: str, work: Work, what: str) -> None:
     def at_study(study: Uid, request: Request, caller: Annotated[Caller, may_read]) -> Response:
-        return work(request, named.all(caller, study))
+        return work(request, caller, named.all(caller, study))
 
     def at_series(study: Uid, series: Uid, request: Request, caller: Annotated[Caller, may_read]) -> Response:
-        return work(request, named.all(caller, study, series))
+        return work(request, caller, named.all(caller, study, series))
 
     def at_instance(
         study: Uid, series: Uid, instance: Uid, request: Request, caller: Annotated[Caller, may_read]
     ) -> Response:
-        return work(request, [named.one(caller, study, series, instance)])
+        return work(request, caller, [named.one(caller, study, series, instance)])
 
     for path, endpoint, level in (
         ("", at_study, "study"),

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, func, insert, select, update
 from configs.routes import Priority
 from storage import ledger, tables
 from storage.database import Database
-from storage.job_book import current_turn, record, study_state_of
+from storage.errors import NotKept
+from storage.job_book import current_turn, record, run_again, study_state_of
 from storage.prior_book import ask_for_priors
 from storage.records import Decision, JobRecord, JobState, NewJob, RouteOutcome, StudyState
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _AN_HOUR = timedelta(hours=1)
 #: Jobs that were decided before this are not looked at for the next free slot of their rule.
 _SLOTS_SEEN = timedelta(days=2)
+_NOT_TO_ANALYSE = (StudyState.GATHERING, StudyState.QUARANTINED, StudyState.DOCUMENTS)
 
 
 def take(database: Database, queue: Queue, decision: Decision, *, to: StudyState, reason: str) -> bool:
@@ -63,10 +65,48 @@ def take(database: Database, queue: Queue, decision: Decision, *, to: StudyState
         )
         _supersede_earlier(connection, decision)
         for job in decision.jobs:
-            _begin_job(connection, queue, decision, job)
+            _begin_job(connection, queue, uid, decision.decision_number, job, at)
         for asked in decision.priors:
-            ask_for_priors(connection, decision.study_instance_uid, asked, decision.decided_at)
+            ask_for_priors(connection, uid, asked, at)
     return True
+
+
+def ask_for_job(connection: Connection, queue: Queue, study_instance_uid: str, job: NewJob, at: datetime) -> str | None:
+    """Have an engine read a decided study, whatever the rules say; give the job's id.
+
+    An engine that reads it already goes on; one that has read it reads it again, and the same inputs come to the
+    same results. None: the study is not decided on yet, or must not be analysed.
+
+    Raises
+    ------
+    NotKept
+        There is no such study.
+    """
+    studies, jobs = tables.studies, tables.jobs
+    study = connection.execute(
+        select(studies).where(studies.c.study_instance_uid == study_instance_uid).with_for_update()
+    ).one_or_none()
+    if study is None:
+        raise NotKept("No such study is kept here.", study_instance_uid=study_instance_uid)
+    if not study.decision_number or study.state in _NOT_TO_ANALYSE:
+        return None
+    job_id = job_id_of(study_instance_uid, study.decision_number, job.engine)
+    this = jobs.c.job_id == job_id
+    held = connection.execute(select(jobs.c.state).where(this).with_for_update()).scalar_one_or_none()
+    if held in (JobState.QUEUED, JobState.RUNNING):
+        return job_id
+    said = f"{job.engine} was asked for by {job.route}."
+    if held is None:
+        _begin_job(connection, queue, study_instance_uid, study.decision_number, job, at)
+    else:
+        again = {"series_instance_uids": json.dumps(list(job.series_instance_uids)), "selection": job.selection}
+        again |= {"priority": job.priority.value}
+        connection.execute(update(jobs).where(this).values(created_at=at, **again))
+        run_again(connection, queue, job_id, at, said)
+    to = study_state_of([_first_state(job)]) if held is None else StudyState.ANALYSING
+    if to is StudyState.ANALYSING or study.state == StudyState.UNMATCHED:
+        ledger.move(connection, study_instance_uid, to or StudyState.ANALYSING, reason=said, at=at)
+    return job_id
 
 
 def decisions_of(database: Database, study_instance_uid: str) -> list[Decision]:
@@ -124,19 +164,21 @@ def _first_state(job: NewJob) -> JobState:
     return JobState.WAITING_FOR_ENGINE if job.waiting_for_engine else JobState.QUEUED
 
 
-def _begin_job(connection: Connection, queue: Queue, decision: Decision, job: NewJob) -> None:
-    job_id = job_id_of(decision.study_instance_uid, decision.decision_number, job.engine)
+def _begin_job(
+    connection: Connection, queue: Queue, study_instance_uid: str, decision_number: int, job: NewJob, at: datetime
+) -> None:
+    job_id = job_id_of(study_instance_uid, decision_number, job.engine)
     state = _first_state(job)
     reason = f"{job.engine} is not installed." if job.waiting_for_engine else ""
-    not_before = _next_slot(connection, job, decision.decided_at) if state is JobState.QUEUED else None
+    not_before = _next_slot(connection, job, at) if state is JobState.QUEUED else None
     if not_before is not None:
         most = f'rule "{job.route}" starts at most {job.at_most_per_hour} jobs in an hour'
         reason = f"Waits until {not_before:%Y-%m-%d %H:%M:%S} UTC: {most}."
     connection.execute(
         insert(tables.jobs).values(
             job_id=job_id,
-            study_instance_uid=decision.study_instance_uid,
-            decision_number=decision.decision_number,
+            study_instance_uid=study_instance_uid,
+            decision_number=decision_number,
             engine=job.engine,
             route=job.route,
             task=job.task,
@@ -147,14 +189,14 @@ def _begin_job(connection: Connection, queue: Queue, decision: Decision, job: Ne
             settle_until=job.settle_until,
             state=state.value,
             reason=reason,
-            created_at=decision.decided_at,
+            created_at=at,
             priority=job.priority.value,
             not_before=not_before,
         )
     )
-    ledger.begin(connection, job_id, state, reason=reason, at=decision.decided_at)
+    ledger.begin(connection, job_id, state, reason=reason, at=at)
     if state is JobState.QUEUED:
-        delay_s = (not_before - decision.decided_at).total_seconds() if not_before else 0.0
+        delay_s = (not_before - at).total_seconds() if not_before else 0.0
         turn_id = current_turn(connection, job_id)
         queue.enqueue_analysis(connection, turn_id, job_id, priority=job.priority.rank, delay_s=delay_s)
 

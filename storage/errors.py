@@ -53,6 +53,10 @@ class Inapplicable(StorageError):
     """The correction cannot be made."""
 
 
+class WorkitemConflict(StorageError):
+    """The state of the work item, or who performs it, does not allow this."""
+
+
 class KeyRefused(StorageError):
     """No such key can be made."""
 

@@ -151,10 +151,8 @@ class JobBook:
                 raise ForbiddenTransition("A later decision took the place of this job's.", job_id=job_id)
             if study.state in (StudyState.GATHERING, StudyState.QUARANTINED):
                 raise ForbiddenTransition(f"The study is {study.state}.", job_id=job_id)
-            ledger.move(connection, job_id, JobState.QUEUED, reason=reason, at=at)
-            _change(connection, job_id, ended_at=None)
+            run_again(connection, queue, job_id, at, reason)
             ledger.move(connection, job.study_instance_uid, StudyState.ANALYSING, reason=reason, at=at)
-            queue.enqueue_analysis(connection, current_turn(connection, job_id), job_id, priority=job.priority.rank)
             return _one(connection, job_id)
 
     def _jobs(self, rows: Select[Any]) -> list[JobRecord]:
@@ -170,6 +168,14 @@ class JobBook:
         job = _one(connection, job_id)
         if study.decision_number == job.decision_number and study.state in _SETTLED_BY_JOBS:
             settle(connection, job.study_instance_uid, job.decision_number, at)
+
+
+def run_again(connection: Connection, queue: Queue, job_id: str, at: datetime, reason: str) -> None:
+    """Queue a job that is not in work, inside the caller's transaction; its study is the caller's to move."""
+    ledger.move(connection, job_id, JobState.QUEUED, reason=reason, at=at)
+    _change(connection, job_id, ended_at=None)
+    priority = _one(connection, job_id).priority.rank
+    queue.enqueue_analysis(connection, current_turn(connection, job_id), job_id, priority=priority)
 
 
 def settle(connection: Connection, study_instance_uid: str, decision_number: int, at: datetime) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Column, Connection, Table, insert, select, update
 
 from storage import correction_tables, tables
 from storage.errors import ForbiddenTransition, NotKept
-from storage.peer_records import CommitmentState
+from storage.peer_records import CommitmentState, WorkitemState
 from storage.records import DeliveryState, InstanceState, JobState, NoteState, ResultState, StudyState, VariantState
 
 #: Allowed changes of state, per subject. A change to the state that already holds is no change.
@@ -111,6 +111,14 @@ COMMITMENT: dict[CommitmentState, frozenset[CommitmentState]] = {
     CommitmentState.GIVEN_UP: frozenset({CommitmentState.WAITING}),
 }
 
+#: Source: PS3.4 Table CC.1.1-2.
+WORKITEM: dict[WorkitemState, frozenset[WorkitemState]] = {
+    WorkitemState.SCHEDULED: frozenset({WorkitemState.IN_PROGRESS}),
+    WorkitemState.IN_PROGRESS: frozenset({WorkitemState.COMPLETED, WorkitemState.CANCELED}),
+    WorkitemState.COMPLETED: frozenset(),
+    WorkitemState.CANCELED: frozenset(),
+}
+
 #: Where the ledger leads what is deleted; its row goes in the same transaction.
 DELETED = "deleted"
 
@@ -132,6 +140,7 @@ _SUBJECTS: dict[type[StrEnum], tuple[str, Table, tuple[Column[str], ...], Mappin
         (correction_tables.rejection_notes.c.sop_instance_uid,),
         NOTE,
     ),
+    WorkitemState: ("workitem", tables.workitems, (tables.workitems.c.workitem_uid,), WORKITEM),
     CommitmentState: ("commitment", tables.commitments, (tables.commitments.c.commitment_id,), COMMITMENT),
 }
 

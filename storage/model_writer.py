@@ -91,6 +91,13 @@ def first_text(dataset: DataSet, tag: str) -> str:
     return first.rstrip("\0 ") if isinstance(first, str) else ""
 
 
+def items_of(dataset: DataSet, tag: str) -> list[DataSet]:
+    """Give the items of a sequence; none where it is not there, or no sequence."""
+    attribute = dataset.get(tag)
+    values = attribute.get("Value") if isinstance(attribute, Mapping) else None
+    return [each for each in values if isinstance(each, Mapping)] if isinstance(values, list) else []
+
+
 def _uris(dataset: DataSet, depth: int) -> Iterator[str]:
     for tag in _tags(dataset, depth):
         attribute = dataset[tag]

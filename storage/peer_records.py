@@ -112,3 +112,12 @@ class KeyRecord:
     revoked_at: datetime | None
     expires_at: datetime | None = None
     """From then on it opens nothing; None: never."""
+
+
+class WorkitemState(StrEnum):
+    """Procedure Step State of a work item. Source: PS3.4 CC.1.1."""
+
+    SCHEDULED = "SCHEDULED"
+    IN_PROGRESS = "IN PROGRESS"
+    COMPLETED = "COMPLETED"
+    CANCELED = "CANCELED"

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
 from dicom_node.conformance.markdown import table
+from dicomweb import capabilities
 from dicomweb.problems import STATUS
 from dicomweb.services import services
 from storage.matching import Level
@@ -23,7 +24,8 @@ def sections() -> Iterator[str]:
 
 def _resources() -> str:
     nothing: Any = _Nothing()
-    routers = services(nothing, _nobody, nothing, nothing)
+    routers = list(services(nothing, _nobody, nothing, nothing))
+    routers.append(("Capabilities", capabilities.routes(routers, _nobody, nothing)))
     rows = [row for name, router in routers for row in _routes(name, router)]
     statuses = sorted({(status, kind.__doc__ or "") for kind, status in STATUS if status < 500 or status > 500})
     failures = ((status, words.strip().splitlines()[0]) for status, words in statuses)
@@ -40,7 +42,13 @@ def _resources() -> str:
         " frame. An address of elsewhere is never fetched. ETag, Range (of single objects), HEAD and OPTIONS are"
         " understood. Delete is served only where `http.delete` says so: to keys with the permission `delete`, never"
         " what the node committed itself to keep, what is being received or analysed, undelivered results, or sources"
-        " and results apart from their study (409)."
+        " and results apart from their study (409). Bulk and pixel data of a level come in parts: uncompressed in one"
+        " for each instance, compressed frames in one each. A work item (UPS-RS) whose Scheduled Workitem Code or"
+        " Scheduled Station Name Code has the scheme `99DICOMNODE` and the name of an engine is performed by the node:"
+        " it is IN PROGRESS once its study is complete, COMPLETED with the results in the Output Information Sequence,"
+        " or CANCELED with the reason; results of it alone are kept and delivered nowhere. Others are claimed with a"
+        " Transaction UID. Subscriptions and event reports are not offered. `GET` or `OPTIONS /dicom-web` gives the"
+        " capabilities description (WADL, or JSON)."
         " Failures are `application/problem+json`:\n\n" + table(("status", "when"), failures)
     )
 

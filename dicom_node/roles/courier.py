@@ -29,6 +29,7 @@ from dicom_node.worker.disk import DiskWatch, Room
 from dicom_node.worker.keeping import SetMaker
 from dicom_node.worker.parts import CourierParts
 from dicom_node.worker.watch import CourierWatch
+from dicom_node.worker.workitems import WorkitemParts, WorkitemWatch
 from inference.pixel_process import PixelProcess
 from inference.registry import engines
 from storage.announcements import Announcements
@@ -38,15 +39,18 @@ from storage.deletion import delete_removed_files
 from storage.deliveries import Deliveries
 from storage.index import Index
 from storage.intake import Intake
+from storage.job_book import JobBook
 from storage.jobs import Delivery, Queue, Runner
 from storage.peer_classes import PeerClasses
 from storage.prior_book import PriorBook
 from storage.pruning import forget_contacts, prune
 from storage.reconcile import take_in_orphans
 from storage.rejections import Rejections
+from storage.results import ResultBook
 from storage.retractions import Retractions
 from storage.urgency import Pauses, Priorities
 from storage.variants import Variants
+from storage.workitems import Workitems
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +116,9 @@ def run(context: RoleContext) -> None:
     disk_watch = threading.Thread(target=disk.run, args=(context.stop,), name="disk-watch")
     describer = threading.Thread(target=Describer(settings).run, args=(context.stop,), name="describer")
     corrections = threading.Thread(target=_correct, args=(context, storage, parts.peers), name="corrections")
-    threads = (watch, cleaner, reporter, disk_watch, describer, corrections)
+    asked = WorkitemWatch(_workitems(storage, queue, parts.index))
+    workitems = threading.Thread(target=asked.run, args=(context.stop, now), name="workitems")
+    threads = (watch, cleaner, reporter, disk_watch, describer, corrections, workitems)
     for thread in threads:
         thread.start()
     try:
@@ -131,6 +137,11 @@ def run(context: RoleContext) -> None:
 def _room(root: Path) -> Room:
     usage = shutil.disk_usage(root)
     return Room(usage.total, usage.free)
+
+
+def _workitems(storage: Storage, queue: Queue, index: Index) -> WorkitemParts:
+    database = storage.database
+    return WorkitemParts(database, queue, index, Workitems(database), JobBook(database), ResultBook(database))
 
 
 def _reports(context: RoleContext, storage: Storage, peers: Mapping[str, Peer]) -> CommitmentReports:

@@ -36,6 +36,7 @@ NEEDED: dict[tuple[str, str], str] = {
     ("GET", "/viewer/{path:path}"): OPEN,
     ("GET", "/info"): KNOWN,
     ("GET", "/docs"): KNOWN,
+    **{(method, f"/dicom-web{slash}"): KNOWN for method in ("GET", "OPTIONS") for slash in ("", "/")},
     ("GET", "/openapi.json"): KNOWN,
     ("POST", "/console/logout"): "console",
     ("GET", "/console"): "console",
@@ -74,12 +75,18 @@ NEEDED: dict[tuple[str, str], str] = {
     **{
         ("GET", f"{level}{what}"): "read"
         for level in (STUDY, SERIES, INSTANCE)
-        for what in ("", "/metadata", "/rendered", "/thumbnail")
+        for what in ("", "/metadata", "/rendered", "/thumbnail", "/pixeldata", "/bulkdata")
     },
     ("GET", f"{INSTANCE}/frames/{{frames}}"): "read",
     ("GET", f"{INSTANCE}/frames/{{frames}}/rendered"): "read",
     ("GET", f"{INSTANCE}/frames/{{frames}}/thumbnail"): "read",
     ("GET", f"{INSTANCE}/bulkdata/{{path:path}}"): "read",
+    ("GET", "/dicom-web/workitems"): "read",
+    ("POST", "/dicom-web/workitems"): "predict",
+    ("GET", "/dicom-web/workitems/{workitem}"): "read",
+    ("POST", "/dicom-web/workitems/{workitem}"): "predict",
+    ("PUT", "/dicom-web/workitems/{workitem}/state"): "predict",
+    ("POST", "/dicom-web/workitems/{workitem}/cancelrequest"): "predict",
     **{("DELETE", level): "delete" for level in (STUDY, SERIES, INSTANCE)},
 }
 #: What the open loopback grants (never delete, keys, settings, retract, operate).
@@ -113,6 +120,7 @@ def ask(client: Client, method: str, path: str) -> Response:
         ("instance", uid(1, 1, 1)),
         ("frames", "1"),
         ("path:path", "7FE00010"),
+        ("workitem", uid(9)),
     ):
         path = path.replace(f"{{{name}}}", value)
     named = {"requestType": "WADO", "studyUID": uid(1), "seriesUID": uid(1, 1), "objectUID": uid(1, 1, 1)}
