@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import socket
 import ssl
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -39,6 +42,8 @@ class Timeouts:
     """For the answer to the association request, and to its release."""
     answer_s: float = 60.0
     """For the answer to a message, and for taking any of what is sent."""
+    whole_s: float = 900.0
+    """For all of an association over which we ask: one that gives a byte now and then is cut."""
 
 
 DEFAULT_TIMEOUTS = Timeouts()
@@ -66,15 +71,44 @@ def associate(
     ContextRefused
         The peer accepted it, and none of the contexts.
     """
-    association = _request(peer, calling_ae_title, contexts, timeouts, roles)
+    watchdog = _Watchdog(timeouts.whole_s)
     try:
-        yield association
-    except BaseException:
+        association = _request(peer, calling_ae_title, contexts, timeouts, roles, watchdog)
+        try:
+            yield association
+        except BaseException:
+            if association.is_established:
+                association.abort()
+            raise
         if association.is_established:
-            association.abort()
-        raise
-    if association.is_established:
-        association.release()
+            association.release()
+    finally:
+        watchdog.stop()
+
+
+class _Watchdog:
+    """Cuts a connection when its time is over: whatever waits on it wakes up."""
+
+    def __init__(self, within_s: float) -> None:
+        self._timer = threading.Timer(within_s, self._cut)
+        self._timer.daemon = True
+        self._beneath: socket.socket | None = None
+
+    def watch(self, descriptor: int) -> None:
+        """Begin with this connection."""
+        self._beneath = socket.socket(fileno=os.dup(descriptor))
+        self._timer.start()
+
+    def stop(self) -> None:
+        """Let the connection be."""
+        self._timer.cancel()
+        if self._beneath is not None:
+            self._beneath.close()
+
+    def _cut(self) -> None:
+        if self._beneath is not None:
+            with contextlib.suppress(OSError):
+                self._beneath.shutdown(socket.SHUT_RDWR)
 
 
 def say(peer: Peer) -> str:
@@ -105,6 +139,7 @@ def _request(
     contexts: Sequence[PresentationContext],
     timeouts: Timeouts,
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation],
+    watchdog: _Watchdog,
 ) -> Association:
     host, port, called = called_at(peer, calling_ae_title)
     entity = application_entity(calling_ae_title)
@@ -121,6 +156,7 @@ def _request(
         pipe = event.assoc.dul.socket
         if pipe is not None and pipe.socket is not None:
             answer_without_delay(pipe.socket)
+            watchdog.watch(secured.descriptor if secured is not None else pipe.socket.fileno())
             pipe.socket.settimeout(timeouts.answer_s)  # pynetdicom would wait for ever
 
     try:

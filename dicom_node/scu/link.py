@@ -13,7 +13,7 @@ import ssl
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from pydicom.uid import UID
 from pynetdicom import build_context
@@ -88,6 +88,8 @@ class Link:
             Stands at the first byte of the data set, as the context's transfer syntax encodes it.
         length
             Bytes of the data set.
+        answer_within_s
+            Seconds for the sending of it all, and again for the answer.
 
         Raises
         ------
@@ -96,10 +98,15 @@ class Link:
         """
         encoded = pdata.command_set(command, data_set=True)
         try:
+            # A peer that takes a little now and then is no better than one that takes nothing.
+            deadline = time.monotonic() + answer_within_s
             for buffer in pdata.stream(context_id, encoded, file, length, self._maximum_length):
-                self._connection.settimeout(self._timeouts.answer_s)
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    raise TimeoutError("the peer is too slow")
+                self._connection.settimeout(min(self._timeouts.answer_s, left_s))
                 self._connection.sendall(buffer)
-            return self._status(cast(int, command[pdata.MESSAGE_ID]), time.monotonic() + answer_within_s)
+            return self._status(command, time.monotonic() + answer_within_s)
         except (OSError, pdata.MalformedMessage) as error:
             raise self._gone("went away before it answered for an instance") from error
 
@@ -124,7 +131,7 @@ class Link:
             self._connection.sendall(_ABORT_PDU)
         self._connection.close()
 
-    def _status(self, message_id: int, deadline: float) -> int:
+    def _status(self, command: Mapping[int, pdata.Value], deadline: float) -> int:
         """Read the answer to a request."""
         encoded = bytearray()
         while True:
@@ -136,17 +143,20 @@ class Link:
                 if not control & pdata.COMMAND:
                     raise pdata.MalformedMessage("an answer with a data set")
                 if control & pdata.LAST:
-                    return self._read_status(bytes(encoded), message_id)
+                    return self._read_status(bytes(encoded), command)
             if len(encoded) > _LONGEST_ANSWER:
                 raise pdata.MalformedMessage("an answer without an end")
 
     @staticmethod
-    def _read_status(encoded: bytes, message_id: int) -> int:
+    def _read_status(encoded: bytes, command: Mapping[int, pdata.Value]) -> int:
         values = pdata.read_command(encoded)
         status = pdata.number_in(values, pdata.STATUS)
         answered = pdata.number_in(values, pdata.MESSAGE_ID_BEING_RESPONDED_TO)
-        if status is None or answered != message_id:
+        if status is None or answered != command[pdata.MESSAGE_ID]:
             raise pdata.MalformedMessage("an answer to something else")
+        named = values.get(pdata.AFFECTED_SOP_INSTANCE_UID, b"").rstrip(b"\0 ").decode("ascii", "replace")
+        if named and named != command[pdata.AFFECTED_SOP_INSTANCE_UID]:
+            raise pdata.MalformedMessage("an answer for another instance")
         return status
 
     def _pdu(self, deadline: float) -> tuple[int, bytes]:

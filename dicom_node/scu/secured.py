@@ -59,6 +59,11 @@ class PolledTls:
             self.failure = why_failed(error)
             raise
 
+    @property
+    def descriptor(self) -> int:
+        """Descriptor of the connection itself; the one that pynetdicom sees only says whether there is data."""
+        return self._connection.descriptor if self._connection is not None else -1
+
     def close(self) -> None:
         """Let the connection go, where pynetdicom did not."""
         if self._connection is not None:
@@ -78,6 +83,10 @@ class _PolledConnection:
     def connect(self, address: Any) -> None:
         self._socket.connect(address)
         self._socket = self._tls.handshake(self._socket, self._server_hostname)
+
+    @property
+    def descriptor(self) -> int:
+        return self._socket.fileno()
 
     def fileno(self) -> int:
         """Give the descriptor for `select`: data that was read already decides, not what lies undecoded."""
