@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -22,6 +23,9 @@ _LOCK = ".lock"
 _MOST_REMEMBERED = 4096
 
 
+Piece = bytes | bytearray | memoryview
+
+
 class BlobUnwritable(StorageError):
     """The file system does not take the bytes."""
 
@@ -29,7 +33,7 @@ class BlobUnwritable(StorageError):
 class BlobWriter(Protocol):
     """One blob on its way in."""
 
-    def write(self, view: bytes | bytearray | memoryview) -> None:
+    def write(self, *pieces: Piece) -> None:
         """Append bytes."""
         ...
 
@@ -99,31 +103,36 @@ class LocalBlobs:
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
-        self._durable: set[Path] = set()
+        self._durable: set[str] = set()
         self._workplace: _Workplace | None = None
         self._making = threading.Lock()
         make_directory(self._root)
 
     def create(self) -> LocalWriter:
         """Begin a file."""
-        with _named_failures():
+        try:
             try:
-                return LocalWriter(self, self._work_in() / secrets.token_hex(12))
+                return LocalWriter(self, self._work_in().new_path())
             except FileNotFoundError:  # somebody tidied up by hand
                 self._workplace = None
-                return LocalWriter(self, self._work_in() / secrets.token_hex(12))
+                return LocalWriter(self, self._work_in().new_path())
+        except OSError as error:
+            raise _named(error) from error
 
-    def _work_in(self) -> Path:
-        with self._making:
-            if self._workplace is None:
-                self._workplace = _Workplace(self._root / _INCOMING)
-            return self._workplace.directory
+    def _work_in(self) -> _Workplace:
+        workplace = self._workplace
+        if workplace is None:
+            with self._making:
+                workplace = self._workplace = self._workplace or _Workplace(self._root / _INCOMING)
+        return workplace
 
     def sync_directories(self, paths: Iterable[str]) -> None:
         """Sync the directory of each path once."""
-        for directory in {self._full(path).parent for path in paths}:
-            with _named_failures():
+        try:
+            for directory in {self._name(path).rpartition("/")[0] for path in paths}:
                 _sync_directory(directory)
+        except OSError as error:
+            raise _named(error) from error
 
     def put(self, path: str, content: bytes) -> None:
         """Keep a whole blob, durable when this returns; one that is there stays as it is."""
@@ -165,8 +174,10 @@ class LocalBlobs:
 
     def free_bytes(self) -> int:
         """Bytes that a process without privileges can still write."""
-        with _named_failures():
+        try:
             status = os.statvfs(self._root)
+        except OSError as error:
+            raise _named(error) from error
         return status.f_bavail * status.f_frsize
 
     def placed(self, prefix: str, *, before: datetime) -> Iterator[str]:
@@ -190,38 +201,50 @@ class LocalBlobs:
         return sum(_sweep(Path(entry.path)) for entry in _entries(self._root / _INCOMING) if entry.is_dir())
 
     def _full(self, path: str) -> Path:
-        full = self._root / path
-        if ".." in Path(path).parts or not full.is_relative_to(self._root):
-            raise BlobUnwritable("a blob's name leads out of the store")
-        return full
+        return Path(self._name(path))
 
-    def _directory_for(self, path: str) -> Path:
-        """Make the directory of a blob; its name, and those of the directories above it, are durable.
+    def _name(self, path: str) -> str:
+        if path.startswith("/") or ".." in path.split("/"):
+            raise BlobUnwritable("a blob's name leads out of the store")
+        return f"{self._root}/{path}"
+
+    def _rename(self, temporary: str, path: str) -> str:
+        """Give a file its final name, in a directory whose own name is durable; say where it stands."""
+        name = self._name(path)
+        try:
+            self._prepare(name)
+            os.rename(temporary, name)
+        except FileNotFoundError:  # the directory was removed since it was made
+            self._durable.difference_update(map(str, Path(name).parents))
+            self._prepare(name)
+            os.rename(temporary, name)
+        return name
+
+    def _prepare(self, name: str) -> None:
+        """Make the directory of a file; its name, and those of the directories above it, are durable.
 
         That another process or thread has made one says nothing about whether it has synced its name yet.
         """
-        full = self._full(path)
-        if full.parent not in self._durable:
-            full.parent.mkdir(parents=True, exist_ok=True)
-            for directory in [each for each in full.parents if each.is_relative_to(self._root)][::-1][1:]:
-                if directory not in self._durable:
-                    _sync_directory(directory.parent)
-                    self._remember(directory)
-        return full
+        parent = name.rpartition("/")[0]
+        if parent in self._durable:
+            return
+        os.makedirs(parent, exist_ok=True)
+        for directory in [each for each in Path(name).parents if each.is_relative_to(self._root)][::-1][1:]:
+            if str(directory) not in self._durable:
+                _sync_directory(directory.parent)
+                self._remember(str(directory))
 
-    def _remember(self, directory: Path) -> None:
+    def _remember(self, directory: str) -> None:
         if len(self._durable) >= _MOST_REMEMBERED:
             self._durable.clear()
         self._durable.add(directory)
-
-    def _forget(self, path: str) -> None:
-        self._durable.difference_update(self._full(path).parents)
 
 
 class _Workplace:
     """A directory of one process's own for what it is writing, locked while the process lives."""
 
     def __init__(self, incoming: Path) -> None:
+        self._numbers = itertools.count()
         incoming.mkdir(parents=True, exist_ok=True)
         while True:
             self.directory = incoming / f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -231,6 +254,10 @@ class _Workplace:
                 self._lock = _lock(self.directory, create=True)
                 if (self.directory / _LOCK).exists():
                     return
+
+    def new_path(self) -> str:
+        """Give a name that nothing has yet."""
+        return f"{self.directory}/{next(self._numbers):x}"
 
 
 def _lock(directory: Path, *, create: bool) -> int:
@@ -266,44 +293,49 @@ def _sweep(directory: Path) -> int:
 class LocalWriter:
     """One file on its way in."""
 
-    def __init__(self, store: LocalBlobs, temporary: Path) -> None:
+    def __init__(self, store: LocalBlobs, temporary: str) -> None:
         self._store = store
         self._path = temporary
         self._descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
-    def write(self, view: bytes | bytearray | memoryview) -> None:
+    def write(self, *pieces: Piece) -> None:
         """Append bytes to the file."""
-        with _named_failures():
-            rest = memoryview(view)
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+        left = sum(map(len, pieces))
+        rest: Sequence[Piece] = pieces
+        try:
+            while True:
+                written = os.writev(self._descriptor, rest)
+                left -= written
+                if not left:
+                    return
+                rest = _behind(rest, written)
+        except OSError as error:
+            raise _named(error) from error
 
     def sync(self) -> None:
         """Sync the file's bytes."""
-        with _named_failures():
+        try:
             os.fdatasync(self._descriptor)
+        except OSError as error:
+            raise _named(error) from error
 
     def read_back(self) -> BinaryIO:
         """Open the file for reading while it is being written."""
-        return self._path.open("rb")
+        return Path(self._path).open("rb")
 
     def place(self, path: str) -> None:
         """Rename the file to its final name."""
-        with _named_failures():
-            try:
-                full = self._store._directory_for(path)
-                self._path.rename(full)
-            except FileNotFoundError:  # the directory was removed since it was made
-                self._store._forget(path)
-                full = self._store._directory_for(path)
-                self._path.rename(full)
-            self._path = full
+        try:
+            self._path = self._store._rename(self._path, path)
             self._close()
+        except OSError as error:
+            raise _named(error) from error
 
     def discard(self) -> None:
         """Remove the file wherever it stands now."""
         self._close()
-        self._path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(self._path)
 
     def _close(self) -> None:
         if self._descriptor >= 0:
@@ -311,17 +343,24 @@ class LocalWriter:
             self._descriptor = -1
 
 
-@contextmanager
-def _named_failures() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull("There is no room left on the disk.") from error
-        raise BlobUnwritable(f"The file system does not take the bytes: {error.strerror}.") from error
+def _behind(pieces: Sequence[Piece], written: int) -> list[Piece]:
+    """Give what is left of pieces of which so many bytes are written."""
+    rest: list[Piece] = []
+    for piece in pieces:
+        if written < len(piece):
+            rest.append(memoryview(piece)[written:] if written else piece)
+        written = max(0, written - len(piece))
+    return rest
 
 
-def _sync_directory(directory: Path) -> None:
+def _named(error: OSError) -> StorageError:
+    """Give the error of ours for what the file system said."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull("There is no room left on the disk.")
+    return BlobUnwritable(f"The file system does not take the bytes: {error.strerror}.")
+
+
+def _sync_directory(directory: Path | str) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from storage.errors import CommitUnknown, DiskFull, IndexBusy, IndexUnavailable
+from storage.prepared import Prepared
 
 #: Milliseconds that a writer waits for another.
 _BUSY_MS = 10_000
@@ -26,6 +27,7 @@ _POSTGRES_BROKEN = ("25006", "XX001", "XX002")  # read_only_sql_transaction, dat
 #: What every connection asks of PostgreSQL: a commit that answered is on disk, whatever the server's default is;
 #: nobody waits for a lock, or holds one while doing nothing, without end.
 _POSTGRES_OPTIONS = f"-c synchronous_commit=on -c lock_timeout={_BUSY_MS} -c idle_in_transaction_session_timeout=60000"
+_BEGIN = Prepared(lambda _: text("BEGIN IMMEDIATE"))
 #: A server whose machine is gone is noticed after about this long.
 _POSTGRES_PATIENCE = {
     "connect_timeout": 10,
@@ -80,10 +82,31 @@ class Database:
         DiskFull
             There is no room for it; nothing was written.
         """
-        with self._named_failures(), self.engine.connect() as connection, connection.begin() as transaction:
-            if self._is_sqlite:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+        with self._named_failures(), self.engine.connect() as connection, self._transaction(connection):
             yield connection
+
+    @contextmanager
+    def write_on(self, kept: KeptConnection) -> Iterator[Connection]:
+        """Do the same as `write` on a connection that is kept between transactions, by one caller at a time.
+
+        Raises
+        ------
+        IndexUnavailable, IndexBusy, CommitUnknown, DiskFull
+            See `write`.
+        """
+        if not self._is_sqlite:  # a server may be gone in between; the pool looks
+            with self.write() as connection:
+                yield connection
+            return
+        with self._named_failures(), kept.use(self.engine) as connection, self._transaction(connection):
+            yield connection
+
+    @contextmanager
+    def _transaction(self, connection: Connection) -> Iterator[None]:
+        with connection.begin() as transaction:
+            if self._is_sqlite:
+                _BEGIN.change(connection, {})
+            yield
             try:
                 transaction.commit()
             except DBAPIError as error:
@@ -125,6 +148,30 @@ class Database:
             raise
         except PoolTimeout as error:
             raise IndexUnavailable("The database is too busy to answer.") from error
+
+
+class KeptConnection:
+    """A connection that stays out of the pool: SQLite's page cache stays warm, which another's writes would empty."""
+
+    def __init__(self) -> None:
+        self._connection: Connection | None = None
+
+    @contextmanager
+    def use(self, engine: Engine) -> Iterator[Connection]:
+        """Give the connection; after any failure it is made anew."""
+        if self._connection is None:
+            self._connection = engine.connect()
+        try:
+            yield self._connection
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let it go."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
 def make_engine(url: str) -> Engine:

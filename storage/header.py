@@ -7,7 +7,7 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from pydicom import Dataset, config
@@ -56,6 +56,9 @@ _VRS = {tag: dictionary_VR(tag).encode("ascii") for tag in _TAGS.values()}
 _WANTED = frozenset(_VRS)
 #: Of these: text that follows Specific Character Set. Source: PS3.5 6.1.2.2.
 _TEXT = frozenset(tag for tag in _WANTED if dictionary_VR(tag) in ("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
+#: How the element of a tag begins in DICOM JSON.
+_NAMES = {tag: f'"{tag:08X}":' for tag in _WANTED}
+_PATIENT = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex")
 _CHARACTER_SET = 0x00080005
 #: Escape sequences that decoding may leave in text, as in that of ISO 2022 IR 58. Source: PS3.3 Table C.12-4.
 _ESCAPES = re.compile("\x1b(?:\\$[()]?.|[()-].)")
@@ -84,6 +87,7 @@ class Header:
         self._encoding = encoding
         self.has_pixels = has_pixels
         self._values: dict[int, Decoded | None] = {}
+        self._uids: dict[str, str] = {}
         self._reading = _text_reading(raw)
 
     @property
@@ -114,10 +118,13 @@ class Header:
         UnreadableInstance
             It is missing or malformed: such an instance cannot be found again.
         """
-        # Some senders pad UIDs with a space, not NUL (PS3.5 6.2 asks for NUL). Both are stripped.
-        uid = self._text(keyword).rstrip("\0 ")
-        if not is_uid(uid):
-            raise UnreadableInstance(f"{keyword} is missing or malformed.", keyword=keyword)
+        uid = self._uids.get(keyword)
+        if uid is None:
+            # Some senders pad UIDs with a space, not NUL (PS3.5 6.2 asks for NUL). Both are stripped.
+            uid = self._text(keyword).rstrip("\0 ")
+            if not is_uid(uid):
+                raise UnreadableInstance(f"{keyword} is missing or malformed.", keyword=keyword)
+            self._uids[keyword] = uid
         return uid
 
     def text(self, keyword: str) -> str:
@@ -153,38 +160,38 @@ class Header:
 
         Source: PS3.18 Annex F.
         """
-        written: dict[str, Any] = {}
+        raw, values = self._raw, self._values
+        written = []
         for keyword in keywords:
             tag = _TAGS[keyword]
-            if tag not in self._raw:
-                continue
-            decoded = self._decoded(tag)
-            if decoded is not None:
-                written[f"{tag:08X}"] = decoded.json
-                continue
-            if self._value(keyword) is None:
-                continue
-            element = self.dataset[keyword]
-            try:
-                written[f"{tag:08X}"] = _storable(element.to_json_dict(None, 1 << 30))
-            except Exception:  # noqa: BLE001, S112 (a value that no JSON can hold; its instance is kept all the same)
-                continue
-        return json.dumps(written, ensure_ascii=False, separators=(",", ":"))
+            if tag in raw:
+                decoded = values[tag] if tag in values else self._decoded(tag)
+                text = decoded.json if decoded is not None else self._json_by_pydicom(keyword)
+                if text:
+                    written.append(f"{_NAMES[tag]}{text}")
+        return f"{{{','.join(written)}}}"
+
+    def _json_by_pydicom(self, keyword: str) -> str:
+        """Give one element as DICOM JSON text; empty where it cannot be written."""
+        if self._value(keyword) is None:
+            return ""
+        try:
+            element = _storable(self.dataset[keyword].to_json_dict(None, 1 << 30))
+        except Exception:  # noqa: BLE001 (a value that no JSON can hold; its instance is kept all the same)
+            return ""
+        return json.dumps(element, ensure_ascii=False, separators=(",", ":"))
 
     def patient(self) -> str:
         """Say whom the instance is of, for comparison: JSON list of ID, issuer, name, birth date, sex, normalised."""
-        name = "^".join(part.strip() for part in fold(self.text("PatientName")).split("^")).rstrip("^= ")
-        others = (self.text(word) for word in ("PatientID", "IssuerOfPatientID"))
-        rest = (self.text(word).casefold() for word in ("PatientBirthDate", "PatientSex"))
-        return json.dumps([*others, name, *rest], ensure_ascii=False)
+        return _patient(*map(self.text, _PATIENT))
 
     def _decoded(self, tag: int) -> Decoded | None:
         """Decode a usual value; None: there is none, or that is for pydicom."""
-        if tag not in self._values:
+        values = self._values
+        if tag not in values:
             raw = self._raw.get(tag)
-            codec = self._reading.codecs[0]
-            self._values[tag] = decode(_VRS[tag], raw, codec, self._encoding) if raw is not None else None
-        return self._values[tag]
+            values[tag] = None if raw is None else decode(_VRS[tag], raw, self._reading.codecs[0], self._encoding)
+        return values[tag]
 
     def _value(self, keyword: str) -> Any:
         if _TAGS[keyword] not in self._raw:
@@ -193,6 +200,12 @@ class Header:
             return self.dataset.get(keyword)
         except Exception:  # noqa: BLE001 (any broken value; the instance is kept all the same)
             return None
+
+
+@lru_cache(maxsize=1024)
+def _patient(patient_id: str, issuer: str, name: str, birth_date: str, sex: str) -> str:
+    folded = "^".join(part.strip() for part in fold(name).split("^")).rstrip("^= ")
+    return json.dumps([patient_id, issuer, folded, birth_date.casefold(), sex.casefold()], ensure_ascii=False)
 
 
 def _storable(value: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import mmap
+import random
 import secrets
 import threading
 import time
@@ -23,7 +24,7 @@ from sqlalchemy.exc import IntegrityError
 
 from storage.arrivals import Arrival, point_to, record_arrivals
 from storage.blobs import BlobStore
-from storage.database import Database
+from storage.database import Database, KeptConnection
 from storage.errors import (
     CommitUnknown,
     DiskFull,
@@ -44,6 +45,9 @@ _BEGINNING = 1 << 16
 _CHUNK = 1 << 20
 #: The disk reserve is looked at again after this many bytes of one instance.
 _LOOK_AFTER = 64 << 20
+#: Far from the reserve the disk is looked at less often: nothing fills so many bytes in so many seconds.
+_ROOMY_BYTES = 4 << 30
+_ROOMY_S = 0.2
 #: Different remarks that are logged.
 _MOST_NOTED = 1000
 #: Instances that are committed together at most.
@@ -68,6 +72,7 @@ class Intake:
         self._blobs = blobs
         self._reserve_bytes = reserve_bytes
         self._clock = clock
+        self._roomy_until = 0.0
         self._noted: set[tuple[str, str]] = set()
         self._committer = _Committer(database, blobs)
 
@@ -103,7 +108,11 @@ class Intake:
 
     def check_reserve(self) -> None:
         """Raise `DiskFull` where less than the reserve is free."""
+        now = time.monotonic()
+        if now < self._roomy_until:
+            return
         free = self._blobs.free_bytes()
+        self._roomy_until = now + _ROOMY_S if free > self._reserve_bytes + _ROOMY_BYTES else 0.0
         if free < self._reserve_bytes:
             megabytes = f"{free / 1e6:.0f} of {self._reserve_bytes / 1e6:.0f} MB"
             raise DiskFull(f"Disk reserve reached ({megabytes} free); senders get 0xA700 and may retry.")
@@ -114,8 +123,10 @@ class Intake:
 
     def _note(self, header: Header, origin: Origin) -> None:
         """Log once for each peer how its text is read where that is not what its label says."""
+        if not header.note:
+            return
         said = (origin.peer or origin.host, header.note)
-        if header.note and said not in self._noted and len(self._noted) < _MOST_NOTED:
+        if said not in self._noted and len(self._noted) < _MOST_NOTED:
             self._noted.add(said)
             facts = {"action": "character_set_noted", "peer": origin.peer, "host": origin.host, "why": header.note}
             log.warning("text is not read as its label says", extra=facts)
@@ -146,12 +157,7 @@ class Incoming:
         self._total = 0
         self._digest = hashlib.sha256()
         self._writer = intake._blobs.create()
-        self._kept = False
-        try:
-            self._writer.write(self._file_meta)
-        except BaseException:
-            self._writer.discard()
-            raise
+        self._begun = self._kept = False
 
     def __enter__(self) -> Self:
         return self
@@ -159,6 +165,10 @@ class Incoming:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Leave nothing behind of what was not kept."""
         if not self._kept:
             self._writer.discard()
 
@@ -171,7 +181,11 @@ class Incoming:
         if former // _LOOK_AFTER != self._total // _LOOK_AFTER:
             self._intake.check_reserve()
         self._digest.update(view)
-        self._writer.write(view)
+        if self._begun:
+            self._writer.write(view)
+        else:
+            self._begun = True
+            self._writer.write(self._file_meta, view)
 
     def keep(self, *, study_instance_uid: str | None = None) -> Kept:
         """Make the instance durable and say what it came to; every outcome is Success to its sender.
@@ -233,7 +247,7 @@ class Incoming:
     def _arrival(self, header: Header) -> Arrival:
         study, sop = header.study_instance_uid, header.uid("SOPInstanceUID")
         # Hashes, never the UIDs themselves: no sender writes a path. The random end keeps copies apart.
-        study_hash, sop_hash = (hashlib.sha256(uid.encode()).hexdigest()[:40] for uid in (study, sop))
+        study_hash, sop_hash, end = _hash(study), _hash(sop), f"{_ENDS.getrandbits(32):08x}"
         return Arrival(
             header=header,
             origin=self._origin,
@@ -242,11 +256,19 @@ class Incoming:
             sop_instance_uid=sop,
             sop_class_uid=header.uid("SOPClassUID"),
             transfer_syntax_uid=self._meta.transfer_syntax_uid,
-            path=f"instances/{study_hash[:2]}/{study_hash}/{sop_hash}-{secrets.token_hex(4)}.dcm",
+            path=f"instances/{study_hash[:2]}/{study_hash}/{sop_hash}-{end}.dcm",
             size=len(self._file_meta) + self._total,
             sha256=self._digest.hexdigest(),
             received_at=self._intake._clock(),
         )
+
+
+#: Seeded by the system for each process; the system asked for each instance costs a call.
+_ENDS = random.Random(secrets.token_bytes(16))  # noqa: S311 (keeps names apart, hides nothing)
+
+
+def _hash(uid: str) -> str:
+    return hashlib.sha256(uid.encode()).hexdigest()[:40]
 
 
 class _Waiting:
@@ -281,6 +303,7 @@ class _Committer:
 
     def __init__(self, database: Database, blobs: BlobStore) -> None:
         self._database = database
+        self._connection = KeptConnection()
         self._blobs = blobs
         self._queue: deque[_Waiting] = deque()
         self._led = False
@@ -305,6 +328,7 @@ class _Committer:
         """Wait until what waits is committed."""
         with self._calm:
             self._calm.wait_for(lambda: not self._led)
+            self._connection.close()
 
     def _lead(self, mine: _Waiting) -> None:
         """Commit the first of those that wait - the leader is among them - then let another lead."""
@@ -328,7 +352,7 @@ class _Committer:
     def _commit_group(self, group: list[_Waiting]) -> None:
         try:
             self._blobs.sync_directories([each.arrival.path for each in group])
-            with self._database.write() as connection:
+            with self._database.write_on(self._connection) as connection:
                 kept = record_arrivals(connection, [each.arrival for each in group])
         except Exception as error:  # noqa: BLE001 (each waiting caller gets it)
             if len(group) > 1 and not _concerns_all(error):
@@ -349,7 +373,7 @@ class _Committer:
                 break
             time.sleep(_BETWEEN_TRIES_S)
             try:
-                with self._database.write() as connection:
+                with self._database.write_on(self._connection) as connection:
                     (waiting.kept,) = record_arrivals(connection, [waiting.arrival])
             except Exception as again:  # noqa: BLE001 (the waiting caller gets it)
                 error = again

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import BinaryIO
 
 from configs.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -27,15 +28,23 @@ class FileMeta:
 
 def write_file_meta(meta: FileMeta, *, source_ae_title: str = "") -> bytes:
     """Give preamble, prefix and File Meta Information; the preamble is zero, whatever a sender had in it."""
-    elements = _element(0x0001, b"OB", b"\x00\x01")
-    elements += _element(0x0002, b"UI", meta.sop_class_uid.encode("ascii"))
-    elements += _element(0x0003, b"UI", meta.sop_instance_uid.encode("ascii"))
-    elements += _element(0x0010, b"UI", meta.transfer_syntax_uid.encode("ascii"))
-    elements += _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii"))
-    elements += _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii"))
+    before, after = _around_instance(meta.sop_class_uid, meta.transfer_syntax_uid, source_ae_title)
+    instance = _element(0x0003, b"UI", meta.sop_instance_uid.encode("ascii"))
+    length = len(before) + len(instance) + len(after)
+    return bytes(128) + b"DICM" + _element(0x0000, b"UL", struct.pack("<I", length)) + before + instance + after
+
+
+@lru_cache(maxsize=256)
+def _around_instance(sop_class_uid: str, transfer_syntax_uid: str, source_ae_title: str) -> tuple[bytes, bytes]:
+    """Give the elements before and after the SOP Instance UID."""
+    before = _element(0x0001, b"OB", b"\x00\x01")
+    before += _element(0x0002, b"UI", sop_class_uid.encode("ascii"))
+    after = _element(0x0010, b"UI", transfer_syntax_uid.encode("ascii"))
+    after += _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID.encode("ascii"))
+    after += _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME.encode("ascii"))
     if source_ae_title:
-        elements += _element(0x0016, b"AE", source_ae_title.encode("ascii", "replace"))
-    return bytes(128) + b"DICM" + _element(0x0000, b"UL", struct.pack("<I", len(elements))) + elements
+        after += _element(0x0016, b"AE", source_ae_title.encode("ascii", "replace"))
+    return before, after
 
 
 def read_file_meta(file: BinaryIO) -> FileMeta:

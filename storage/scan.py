@@ -25,6 +25,9 @@ _ITEM_GROUP = 0xFFFE
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 #: VRs with a two-byte length; all others, unknown ones included, have four (PS3.5 7.1.2).
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
+_SHORT_NUMBERS = {
+    little: frozenset(int.from_bytes(vr, "little" if little else "big") for vr in _SHORT) for little in (True, False)
+}
 #: Sequences in sequences. No real data set nests deeper; what does is an attack on readers, which recurse.
 _DEEPEST = 64
 #: Bytes that nesting deeper than that takes at least: a shorter value need not be looked into.
@@ -74,12 +77,14 @@ class _Form(NamedTuple):
     head: struct.Struct
     """Group, element, VR, two-byte length."""
     long: struct.Struct
+    plain: struct.Struct
+    """The same with the VR as a number."""
 
 
 #: Little endian → how headers are unpacked.
 _FORMS = {
-    True: _Form(struct.Struct("<HH2sH"), struct.Struct("<I")),
-    False: _Form(struct.Struct(">HH2sH"), struct.Struct(">I")),
+    True: _Form(struct.Struct("<HH2sH"), struct.Struct("<I"), struct.Struct("<HHHH")),
+    False: _Form(struct.Struct(">HH2sH"), struct.Struct(">I"), struct.Struct(">HHHH")),
 }
 
 
@@ -108,8 +113,17 @@ def scan(  # noqa: C901, PLR0912 (one pass without calls: it runs for every elem
     # The walk stays within this where headers need no further look; beyond, `_header` looks closer.
     plain = min(held, total) - 12
     form = _FORMS[encoding.little]
-    unpack_head, unpack_long = form.head.unpack_from, form.long.unpack_from
+    unpack_head, unpack_long, unpack_plain = form.head.unpack_from, form.long.unpack_from, form.plain.unpack_from
+    short = _SHORT_NUMBERS[encoding.little] if wanted is not None and not encoding.implicit else frozenset()
+    shown = PIXEL_TAGS if wanted is None else wanted | PIXEL_TAGS
     while position < total:
+        # Most elements are short and not wanted: they are passed over first.
+        while short and position <= plain:
+            group, element, number, length = unpack_plain(buffer, position)
+            end = position + 8 + length
+            if number not in short or end >= total or group << 16 | element in shown or group == _ITEM_GROUP:
+                break
+            position = end
         vr: bytes | None = None
         value = 0
         if position <= plain:

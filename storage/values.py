@@ -7,10 +7,12 @@ Source: PS3.5 6.2 (value representations), 6.1.2 (character sets), PS3.18 F.2 (D
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from storage.scan import Encoding
@@ -26,6 +28,8 @@ _CODECS = frozenset(
         *("iso_ir_126", "iso_ir_127", "iso_ir_138", "iso_ir_144", "iso_ir_148", "iso_ir_166"),
     }
 )
+#: Bytes of a value that is worth remembering.
+_LONGEST_REMEMBERED = 128
 _PERSON_NAME = ("Alphabetic", "Ideographic", "Phonetic")
 
 
@@ -44,8 +48,8 @@ class Decoded(NamedTuple):
 
     text: str
     """Several values joined by a backslash; each without padding."""
-    json: dict[str, Any]
-    """Of the DICOM JSON model."""
+    json: str
+    """Of the DICOM JSON model, as text."""
 
 
 def decode(vr: bytes, raw: RawValue, codec: str, encoding: Encoding) -> Decoded | None:
@@ -58,10 +62,20 @@ def decode(vr: bytes, raw: RawValue, codec: str, encoding: Encoding) -> Decoded 
     codec
         Python codec of text without code extensions.
     """
-    if raw.vr not in (None, vr) or raw.undefined:
+    if raw.undefined or (raw.vr is not None and raw.vr != vr):
         return None
+    if len(raw.content) > _LONGEST_REMEMBERED:
+        return _decode(vr, raw.content, codec, encoding.little)
+    return _remembered(vr, raw.content, codec, encoding.little)
+
+
+def _decode(vr: bytes, content: bytes, codec: str, little: bool) -> Decoded | None:
     decoder = _DECODERS.get(vr)
-    return decoder(vr, raw.content, codec, encoding.little) if decoder is not None else None
+    return decoder(vr, content, codec, little) if decoder is not None else None
+
+
+#: The instances of a series share most of their values.
+_remembered = lru_cache(maxsize=4096)(_decode)
 
 
 def _code_string(vr: bytes, content: bytes, _codec: str, _little: bool) -> Decoded | None:
@@ -84,14 +98,14 @@ def _integer(vr: bytes, content: bytes, _codec: str, _little: bool) -> Decoded |
     if not _INTEGER.fullmatch(content):
         return None
     text = content.decode("ascii").strip("\0 ")
-    return Decoded(text, {"vr": vr.decode("ascii"), "Value": [int(text)]})
+    return _shown(text, vr, [int(text)])
 
 
 def _short(vr: bytes, content: bytes, _codec: str, little: bool) -> Decoded | None:
     if len(content) != 2:
         return None
     (number,) = _US[little].unpack(content)
-    return Decoded(str(number), {"vr": vr.decode("ascii"), "Value": [number]})
+    return _shown(str(number), vr, [number])
 
 
 def _text(content: bytes, codec: str) -> str | None:
@@ -112,11 +126,18 @@ def _several(vr: bytes, parts: list[str]) -> Decoded | None:
     if any("\0" in part for part in parts):
         return None
     written = parts if all(map(str.isascii, parts)) else [_normal(part) for part in parts]
-    shown = {"vr": vr.decode("ascii")} if parts == [""] else {"vr": vr.decode("ascii"), "Value": written}
-    return Decoded(_normal("\\".join(part.strip() for part in parts)).strip(), shown)
+    text = _normal("\\".join(part.strip() for part in parts)).strip()
+    return _shown(text, vr, [] if parts == [""] else written)
 
 
-def _person_name(_vr: bytes, content: bytes, codec: str, _little: bool) -> Decoded | None:
+def _shown(text: str, vr: bytes, values: list[Any]) -> Decoded:
+    element: dict[str, Any] = {"vr": vr.decode("ascii")}
+    if values:
+        element["Value"] = values
+    return Decoded(text, json.dumps(element, ensure_ascii=False, separators=(",", ":")))
+
+
+def _person_name(vr: bytes, content: bytes, codec: str, _little: bool) -> Decoded | None:
     text = _text(content, codec)
     if text is None or "\\" in text:
         return None
@@ -125,11 +146,11 @@ def _person_name(_vr: bytes, content: bytes, codec: str, _little: bool) -> Decod
     while groups and not groups[-1]:
         groups.pop()
     if not groups:
-        return Decoded("", {"vr": "PN"})
+        return _shown("", vr, [])
     if len(groups) > len(_PERSON_NAME) or "\0" in whole:
         return None
     value = {name: _normal(group) for name, group in zip(_PERSON_NAME, groups, strict=False)}
-    return Decoded(_normal("=".join(groups).strip()).strip(), {"vr": "PN", "Value": [value]})
+    return _shown(_normal("=".join(groups).strip()).strip(), vr, [value])
 
 
 #: VR → what decodes its usual values.

@@ -6,7 +6,7 @@ Source: PS3.7 6.3 (command sets are Implicit VR Little Endian), 9.3 (C-STORE, C-
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 #: No request of the standard needs a tenth of it.
 LONGEST_COMMAND = 1 << 14
@@ -27,8 +27,7 @@ class MalformedCommand(Exception):
     """The bytes are no command set: whatever follows cannot be understood either."""
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """What a request says, as far as any of ours needs it."""
 
     field: int
@@ -49,19 +48,19 @@ def read_command(content: bytes | bytearray) -> Command:
     MalformedCommand
         An element is cut short, there twice or of another group, or what every request has is missing.
     """
+    whole = bytes(content)
     values: dict[int, bytes] = {}
-    position = 0
-    while position < len(content):
-        if position + 8 > len(content):
+    position, size = 0, len(whole)
+    while position < size:
+        if position + 8 > size:
             raise MalformedCommand("a command element is cut short")
-        group, element, length = _HEAD.unpack_from(content, position)
-        position += 8
+        group, element, length = _HEAD.unpack_from(whole, position)
         if group or element in values:
             raise MalformedCommand("a command holds an element twice, or one of another group")
-        if position + length > len(content):
+        begin, position = position + 8, position + 8 + length
+        if position > size:
             raise MalformedCommand("a command element claims more than the command holds")
-        values[element] = bytes(content[position : position + length])
-        position += length
+        values[element] = whole[begin:position]
     field = _number(values, _COMMAND_FIELD)
     data_set_type = _number(values, _DATA_SET_TYPE)
     message_id = 0 if field & RESPONSE or field == C_CANCEL_RQ else _number(values, _MESSAGE_ID)

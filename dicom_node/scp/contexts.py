@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 
 from pydicom.uid import UID
 from pynetdicom import AllStoragePresentationContexts, build_context
@@ -103,6 +104,7 @@ _STANDARD_STORAGE = "1.2.840.10008.5.1.4.1.1."
 _RANK = {uid: rank for rank, uid in enumerate(TRANSFER_SYNTAXES)}
 
 
+@lru_cache(maxsize=1024)
 def service_of(abstract_syntax: str) -> Service | None:
     """Tell which of our services a presentation context asks for; None: none of them.
 

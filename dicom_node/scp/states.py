@@ -12,6 +12,8 @@ from enum import Enum
 class State(Enum):
     """Where an association is. Source: PS3.8 Tables 9-1 to 9-5."""
 
+    __hash__ = object.__hash__  # members are single; by name, each look-up would hash in Python
+
     IDLE = "Sta1"
     AWAITING_REQUEST = "Sta2"
     AWAITING_ANSWER = "Sta3"
@@ -24,6 +26,8 @@ class State(Enum):
 
 class Event(Enum):
     """What happens to an association. Source: PS3.8 Table 9-10."""
+
+    __hash__ = object.__hash__  # members are single; by name, each look-up would hash in Python
 
     CONNECTED = "Evt5"
     ASSOCIATE_AC = "Evt3"
@@ -46,6 +50,8 @@ class Event(Enum):
 
 class Action(Enum):
     """What is done about it. Source: PS3.8 Tables 9-6 to 9-9."""
+
+    __hash__ = object.__hash__  # members are single; by name, each look-up would hash in Python
 
     AE_5 = "AE-5"  # issue connection response; start ARTIM
     AE_6 = "AE-6"  # stop ARTIM; indicate the request, or reject it and start ARTIM

@@ -105,7 +105,8 @@ class StorageAssociation:
     def _serve_pdu(self) -> None:
         kind, length = self._stream.next_pdu()
         if kind == pdus.P_DATA_TF:
-            self._upper_layer.on(Event.P_DATA)
+            if self._upper_layer.state is not State.ESTABLISHED:  # else DT-2, which changes nothing
+                self._upper_layer.on(Event.P_DATA)
             for fragment in self._stream.fragments(length):
                 self._take_fragment(fragment)
             return

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
@@ -47,8 +46,7 @@ class StoreParts:
     stopping: threading.Event
 
 
-@dataclass(frozen=True)
-class Named:
+class Named(NamedTuple):
     """What a C-STORE request and its presentation context say of the instance."""
 
     sop_class_uid: str
@@ -68,11 +66,12 @@ class Reception:
     def __init__(self, parts: StoreParts, here: OpenAssociation, named: Named) -> None:
         self._here = here
         self._named = named
-        self._stack = contextlib.ExitStack()
         self._instance: Incoming | None = None
         self._status = SUCCESS
-        with self._judged():
+        try:
             self._instance = self._begin(parts)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the peer gets its Status)
+            self._judge(error)
 
     def _begin(self, parts: StoreParts) -> Incoming | None:
         named = self._named
@@ -89,15 +88,17 @@ class Reception:
         if named.sop_class_uid != named.abstract_syntax:
             raise SopClassMismatch("the request names another SOP Class than its presentation context")
         _wait_for_turn(self._here, parts)
-        return self._stack.enter_context(
-            parts.intake.open(self._here.origin, named.sop_class_uid, named.sop_instance_uid, named.transfer_syntax_uid)
+        return parts.intake.open(
+            self._here.origin, named.sop_class_uid, named.sop_instance_uid, named.transfer_syntax_uid
         )
 
     def write(self, view: bytes | bytearray | memoryview) -> None:
         """Take bytes of the data set; after a failure they are dropped."""
         if self._instance is not None:
-            with self._judged():
+            try:
                 self._instance.write(view)
+            except Exception as error:  # noqa: BLE001 (whatever it is, the peer gets its Status)
+                self._judge(error)
 
     def keep(self) -> int:
         """Make the instance durable; give the Status.
@@ -108,30 +109,31 @@ class Reception:
         Source: PS3.4 B.2.3 (Status), PS3.7 9.1.1 (C-STORE).
         """
         if self._instance is not None:
-            with self._here.busy, self._judged():
-                self._instance.keep()
+            with self._here.busy:
+                try:
+                    self._instance.keep()
+                except Exception as error:  # noqa: BLE001 (whatever it is, the peer gets its Status)
+                    self._judge(error)
         self.forget()
         return self._status
 
     def forget(self) -> None:
         """Let go of what was not kept."""
-        self._instance = None
-        self._stack.close()
+        instance, self._instance = self._instance, None
+        if instance is not None:
+            instance.forget()
 
-    @contextlib.contextmanager
-    def _judged(self) -> Iterator[None]:
-        """Turn what fails into the Status."""
-        try:
-            yield
-        except NodeError as error:
+    def _judge(self, error: Exception) -> None:
+        """Turn what failed into the Status."""
+        if isinstance(error, NodeError):
             facts = {**self._here.facts, "error": error.code, "sop_instance_uid": self._named.sop_instance_uid}
             log.warning("instance not kept", extra={"action": "store_failed", **facts})
             self._status = status_for(error)
-            self.forget()
-        except Exception:
-            log.exception("instance not kept: our fault", extra={"action": "store_failed", **self._here.facts})
+        else:
+            facts = {"action": "store_failed", **self._here.facts}
+            log.error("instance not kept: our fault", extra=facts, exc_info=error)
             self._status = PROCESSING_FAILURE
-            self.forget()
+        self.forget()
 
 
 def handle_store(event: Event, parts: StoreParts) -> int:

@@ -67,7 +67,8 @@ class PduStream:
             There will be none.
         """
         self._pdu_deadline = self._monotonic() + self._bounds.pdu_within_s
-        self._need(_PDU.size)
+        if self._end - self._begin < _PDU.size:
+            self._need(_PDU.size)
         kind, length = _PDU.unpack_from(self._buffer, self._begin)
         self._begin += _PDU.size
         self._connection.check_length(kind, length)
@@ -95,7 +96,8 @@ class PduStream:
         while left:
             if left < _PDV.size:
                 raise MalformedPdu("a P-DATA-TF ends within a PDV header")
-            self._need(_PDV.size)
+            if self._end - self._begin < _PDV.size:
+                self._need(_PDV.size)
             pdv_length, context_id, control = _PDV.unpack_from(self._buffer, self._begin)
             self._begin += _PDV.size
             size = pdv_length - 2

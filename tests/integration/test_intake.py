@@ -230,7 +230,7 @@ def test_a_failing_disk_is_never_success(
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    call = {"write": "os.write", "sync": "os.fdatasync", "place": "pathlib.Path.rename"}[step]
+    call = {"write": "os.writev", "sync": "os.fdatasync", "place": "os.rename"}[step]
     with monkeypatch.context() as patched:
         patched.setattr(call, fail)
         with pytest.raises(error):

@@ -149,7 +149,7 @@ def test_each_new_directory_has_its_name_synced_before_a_blob_in_it_counts(tmp_p
     writer.place("instances/ab/cd/x.dcm")
     assert synced == [root, root / "instances", root / "instances/ab"]
     store.sync_directories(["instances/ab/cd/x.dcm"])
-    assert synced[-1] == root / "instances/ab/cd"
+    assert Path(synced[-1]) == root / "instances/ab/cd"
     synced.clear()
     store.create().place("instances/ab/cd/y.dcm")
     assert synced == []
