@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from itertools import groupby
 from typing import Any
 
 from sqlalchemy import BindParameter, Column, ColumnElement, Connection, Integer, bindparam, insert, select, update
@@ -58,6 +57,10 @@ class Arrival:
         return Kept(outcome, role, *names, path=path, sha256=self.sha256)
 
 
+#: An arrival that is not kept yet, and what it is to the node.
+_New = tuple[Arrival, InstanceRole]
+
+
 @dataclass(frozen=True)
 class _Known:
     """What is kept under a SOP Instance UID."""
@@ -77,7 +80,7 @@ def record_arrivals(connection: Connection, arrivals: Sequence[Arrival]) -> list
     known = _known(connection, arrivals)
     ours = _reserved_results(connection, arrivals)
     answers: list[Kept] = []
-    new: list[tuple[Arrival, InstanceRole]] = []
+    new: list[_New] = []
     for arrival in arrivals:
         there = known.get(arrival.sop_instance_uid)
         if there is None:
@@ -147,9 +150,7 @@ def _role(arrival: Arrival, ours: frozenset[str]) -> InstanceRole:
     return role_of(arrival.header)
 
 
-def _set_aside(
-    connection: Connection, arrival: Arrival, there: _Known, before: Sequence[tuple[Arrival, InstanceRole]]
-) -> Kept:
+def _set_aside(connection: Connection, arrival: Arrival, there: _Known, before: Sequence[_New]) -> Kept:
     """Keep other bytes under a kept UID in the side store; the rows of earlier arrivals come first."""
     _add(connection, before)
     key = (arrival.sop_instance_uid, arrival.sha256, arrival.transfer_syntax_uid)
@@ -184,29 +185,43 @@ def _set_aside(
     return arrival.answer(Outcome.SET_ASIDE, there.role, arrival.path)
 
 
-def _add(connection: Connection, new: Sequence[tuple[Arrival, InstanceRole]]) -> None:
-    """Write what is new, study by study, in one order for all writers."""
-    by_study = sorted(new, key=lambda pair: pair[0].study_instance_uid)
-    for uid, group in groupby(by_study, key=lambda pair: pair[0].study_instance_uid):
-        _add_to_study(connection, uid, list(group))
-
-
-def _add_to_study(connection: Connection, uid: str, new: Sequence[tuple[Arrival, InstanceRole]]) -> None:
-    inputs = [arrival for arrival, role in new if role is InstanceRole.INPUT]
-    found = _SELECT_STUDY.rows(connection, {"uid": uid})
-    if found:
-        (row,) = found
-    else:
-        row = _begin_study(connection, uid, new[0][0], inputs[0] if inputs else None)
-    new_series = _add_series(connection, uid, new)
+def _add(connection: Connection, new: Sequence[_New]) -> None:
+    """Write what is new: each statement once for all, the studies in one order for all writers."""
+    if not new:
+        return
+    by_study: dict[str, list[_New]] = {}
+    for each in sorted(new, key=_study_of):
+        by_study.setdefault(each[0].study_instance_uid, []).append(each)
+    rows = _studies_of(connection, by_study)
+    new_series = _add_series(connection, new)
     _INSERT_INSTANCE.change_many(connection, [_instance_values(arrival, role) for arrival, role in new])
     _INSERT_PENDING.change_many(connection, [{"sop_instance_uid": arrival.sop_instance_uid} for arrival, _ in new])
-    _update_study(connection, row, new, inputs, new_series=new_series)
-    _note_contributions(connection, inputs)
+    changes = [_study_change(connection, rows[uid], group, new_series[uid]) for uid, group in by_study.items()]
+    _UPDATE_STUDY.change_many(connection, changes)
+    _note_contributions(connection, _inputs(new))
     _note_selections(connection, new)
     if results_kept := [arrival for arrival, role in new if role is InstanceRole.RESULT]:
         uids = [arrival.sop_instance_uid for arrival in results_kept]
         note_kept(connection, uids, max(arrival.received_at for arrival in results_kept))
+
+
+def _study_of(new: _New) -> str:
+    return new[0].study_instance_uid
+
+
+def _inputs(new: Sequence[_New]) -> list[Arrival]:
+    return [arrival for arrival, role in new if role is InstanceRole.INPUT]
+
+
+def _studies_of(connection: Connection, by_study: Mapping[str, Sequence[_New]]) -> dict[str, Any]:
+    """Give the row of each study, locked, those of new ones written."""
+    found = _select_studies(len(by_study)).rows(connection, {f"uid_{n}": uid for n, uid in enumerate(by_study)})
+    rows = {row.study_instance_uid: row for row in found}
+    for uid, group in by_study.items():
+        if uid not in rows:
+            inputs = _inputs(group)
+            rows[uid] = _begin_study(connection, uid, group[0][0], inputs[0] if inputs else None)
+    return rows
 
 
 def _begin_study(connection: Connection, uid: str, first: Arrival, first_input: Arrival | None) -> Any:
@@ -224,7 +239,7 @@ def _begin_study(connection: Connection, uid: str, first: Arrival, first_input: 
     }
     connection.execute(insert(studies).values(values))
     ledger.begin(connection, uid, state, reason=reason, at=at)
-    (row,) = _SELECT_STUDY.rows(connection, {"uid": uid})
+    (row,) = _select_studies(1).rows(connection, {"uid_0": uid})
     return row
 
 
@@ -247,14 +262,9 @@ def study_values(header: Header) -> dict[str, Any]:
     }
 
 
-def _update_study(
-    connection: Connection,
-    row: Any,
-    new: Sequence[tuple[Arrival, InstanceRole]],
-    inputs: Sequence[Arrival],
-    *,
-    new_series: int,
-) -> None:
+def _study_change(connection: Connection, row: Any, new: Sequence[_New], new_series: int) -> dict[str, Any]:
+    """Give the new values of a study's row."""
+    inputs = _inputs(new)
     modalities = set(filter(None, row.modalities.split("\\"))) | set(_modalities(new))
     values: dict[str, Any] = {
         "uid": row.study_instance_uid,
@@ -269,7 +279,7 @@ def _update_study(
     if inputs:
         values["last_instance_at"] = stamp(max(arrival.received_at for arrival in inputs))
         _begin_again(connection, row, inputs)
-    _UPDATE_STUDY.change(connection, values)
+    return values
 
 
 def _begin_again(connection: Connection, row: Any, inputs: Sequence[Arrival]) -> None:
@@ -288,36 +298,45 @@ def _begin_again(connection: Connection, row: Any, inputs: Sequence[Arrival]) ->
         connection.execute(update(studies).where(studies.c.study_instance_uid == row.study_instance_uid).values(values))
 
 
-def _modalities(new: Sequence[tuple[Arrival, InstanceRole]]) -> Iterable[str]:
+def _modalities(new: Sequence[_New]) -> Iterable[str]:
     return (modality for arrival, _ in new if (modality := arrival.header.text("Modality")))
 
 
-def _add_series(connection: Connection, uid: str, new: Sequence[tuple[Arrival, InstanceRole]]) -> int:
-    """Write or raise the rows of the series; give how many are new."""
-    added = 0
-    by_series = sorted(new, key=lambda pair: pair[0].series_instance_uid)
-    for series_uid, pairs in groupby(by_series, key=lambda pair: pair[0].series_instance_uid):
-        group = list(pairs)
-        inputs = sum(role is InstanceRole.INPUT for _, role in group)
-        more = {"study": uid, "series": series_uid, "instances": len(group), "inputs": inputs}
-        if _RAISE_SERIES.change(connection, more):
-            continue
-        first = group[0][0]
-        connection.execute(
-            insert(series).values(
-                study_instance_uid=uid,
-                series_instance_uid=series_uid,
-                modality=first.header.text("Modality")[:32],
-                series_number=_in_range(first.header.number("SeriesNumber")),
-                series_description=first.header.text("SeriesDescription"),
-                attributes=first.header.json(SERIES_KEYWORDS),
-                number_of_instances=len(group),
-                number_of_inputs=inputs,
-                first_received_at=first.received_at,
-            )
-        )
-        added += 1
+def _add_series(connection: Connection, new: Sequence[_New]) -> dict[str, int]:
+    """Write or raise the rows of the series; give how many are new in each study."""
+    groups: dict[tuple[str, str], list[_New]] = {}
+    for each in new:
+        groups.setdefault((each[0].study_instance_uid, each[0].series_instance_uid), []).append(each)
+    more = {
+        (study, uid): {"study": study, "series": uid, "instances": len(group), "inputs": len(_inputs(group))}
+        for (study, uid), group in sorted(groups.items())
+    }
+    added = dict.fromkeys((study for study, _ in groups), 0)
+    if _RAISE_SERIES.change_many(connection, list(more.values())) == len(more):
+        return added
+    of_studies = select(series.c.study_instance_uid, series.c.series_instance_uid).where(
+        series.c.study_instance_uid.in_(added)
+    )
+    there = {(row.study_instance_uid, row.series_instance_uid) for row in connection.execute(of_studies)}
+    for key, counts in more.items():
+        if key not in there:
+            connection.execute(insert(series).values(_series_values(groups[key][0][0], counts)))
+            added[key[0]] += 1
     return added
+
+
+def _series_values(first: Arrival, counts: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "study_instance_uid": first.study_instance_uid,
+        "series_instance_uid": first.series_instance_uid,
+        "modality": first.header.text("Modality")[:32],
+        "series_number": _in_range(first.header.number("SeriesNumber")),
+        "series_description": first.header.text("SeriesDescription"),
+        "attributes": first.header.json(SERIES_KEYWORDS),
+        "number_of_instances": counts["instances"],
+        "number_of_inputs": counts["inputs"],
+        "first_received_at": first.received_at,
+    }
 
 
 def _instance_values(arrival: Arrival, role: InstanceRole) -> dict[str, Any]:
@@ -353,7 +372,7 @@ def _in_range(number: int | None) -> int | None:
     return number if number is not None and -(2**31) <= number < 2**31 else None
 
 
-def _note_selections(connection: Connection, new: Sequence[tuple[Arrival, InstanceRole]]) -> None:
+def _note_selections(connection: Connection, new: Sequence[_New]) -> None:
     """Have Key Object Selections of peers be read: one may reject other instances."""
     for arrival, role in new:
         if arrival.sop_class_uid != _KEY_OBJECT_SELECTION or role is not InstanceRole.DOCUMENT:
@@ -386,8 +405,8 @@ def _note_contributions(connection: Connection, inputs: Sequence[Arrival]) -> No
             "host": origin.host,
             "last_instance_at": stamp(arrival.received_at),
         }
-    for values in noted.values():
-        _UPSERT_CONTRIBUTION.change(connection, values)
+    if noted:
+        _UPSERT_CONTRIBUTION.change_many(connection, list(noted.values()))
 
 
 def _open_values(columns: Iterable[Column[Any]]) -> dict[str, BindParameter[Any]]:
@@ -403,17 +422,19 @@ def _upsert_contribution(dialect: str) -> Executable:
     )
 
 
-_SELECT_STUDY = Prepared(
-    lambda _: (
-        select(
-            *(studies.c.study_instance_uid, studies.c.state, studies.c.modalities, studies.c.decision_number),
-            *(studies.c.number_of_series, studies.c.number_of_instances, studies.c.number_of_inputs),
-            *(studies.c.input_version, studies.c.size_bytes, studies.c.last_instance_at),
-        )
-        .where(studies.c.study_instance_uid == bindparam("uid"))
-        .with_for_update()
+@lru_cache(maxsize=64)
+def _select_studies(count: int) -> Prepared:
+    """The rows of so many studies, locked in the order of their UIDs."""
+    uid = studies.c.study_instance_uid
+    columns = (
+        *(uid, studies.c.state, studies.c.modalities, studies.c.decision_number),
+        *(studies.c.number_of_series, studies.c.number_of_instances, studies.c.number_of_inputs),
+        *(studies.c.input_version, studies.c.size_bytes, studies.c.last_instance_at),
     )
-)
+    these = uid.in_([bindparam(f"uid_{n}") for n in range(count)])
+    return Prepared(lambda _: select(*columns).where(these).order_by(uid).with_for_update())
+
+
 _UPDATE_STUDY = Prepared(
     lambda _: (
         update(studies)

@@ -46,9 +46,12 @@ class Prepared:
         cursor.close()
         return count
 
-    def change_many(self, connection: Connection, values: Sequence[Mapping[str, Any]]) -> None:
-        """Run it once for each set of values, in one call of the driver."""
-        self._execute(connection, values).close()
+    def change_many(self, connection: Connection, values: Sequence[Mapping[str, Any]]) -> int:
+        """Run it once for each set of values, in one call of the driver; give how many rows changed."""
+        cursor = self._execute(connection, values)
+        count = int(cursor.rowcount)
+        cursor.close()
+        return count
 
     def _execute(self, connection: Connection, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Any:
         compiled = self._for(connection)
@@ -79,7 +82,7 @@ class Prepared:
 
 def stamp(at: datetime) -> str:
     """Give a time as the tables hold it."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
 def _bound(compiled: _Compiled, values: Mapping[str, Any]) -> Any:

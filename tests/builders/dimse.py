@@ -65,29 +65,28 @@ class RememberingDoor:
     write_failure: Exception | None = None
     open_failure: Exception | None = None
     left: int = 0
-    """Instances whose context was left, kept or not."""
+    """Instances that were let go of, kept or not."""
     hold: threading.Event | None = None
     """Where set: keeping waits for it."""
     entered: threading.Event = field(default_factory=threading.Event)
     entries: int = 0
     """Instances that were to be kept."""
 
-    @contextlib.contextmanager
     def open(
         self, origin: Origin, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
-    ) -> Iterator[_RememberedInstance]:
+    ) -> _RememberedInstance:
         if self.open_failure is not None:
             raise self.open_failure
-        try:
-            yield _RememberedInstance(self, Arrived(origin, sop_class_uid, sop_instance_uid, transfer_syntax_uid))
-        finally:
-            self.left += 1
+        return _RememberedInstance(self, Arrived(origin, sop_class_uid, sop_instance_uid, transfer_syntax_uid))
 
 
 @dataclass
 class _RememberedInstance:
     door: RememberingDoor
     arrived: Arrived
+
+    def forget(self) -> None:
+        self.door.left += 1
 
     def write(self, view: bytes | memoryview) -> None:
         if self.door.write_failure is not None:
