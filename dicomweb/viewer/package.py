@@ -19,9 +19,10 @@ import sys
 import tarfile
 import tempfile
 import urllib.request
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from configs.errors import NodeError
 from configs.load import load
@@ -47,7 +48,36 @@ _REBASED = (
     (b"'/dicom-microscopy-viewer/", f"'{PREFIX}dicom-microscopy-viewer/".encode()),
     (b"url(/", f"url({PREFIX}".encode()),
 )
+#: Where this version fails on sound reports: what stands there, what must, and why. Each must be found once.
+MENDED = (
+    # A group of measurements without coordinates (of a segment, of the study) ends the loading of the whole report.
+    (
+        b"const referencedSOPSequence = measurement.coords[0].ReferencedSOPSequence;",
+        b"const referencedSOPSequence = measurement.coords[0]?.ReferencedSOPSequence;",
+    ),
+    # A report without any coordinates has nothing to draw: it is shown as text, not as a black viewport.
+    (
+        b"  if (isImagingMeasurementReport) {\n    return /*#__PURE__*/react.createElement(components_OHIF",
+        b"  if (isImagingMeasurementReport && JSON.stringify(displaySets[0].instance).includes('\"SCOORD')) {"
+        b"\n    return /*#__PURE__*/react.createElement(components_OHIF",
+    ),
+    # Of the revisions of a report the newest is read.
+    (
+        b'  const instance = displaySet.instances[0];\n  return /*#__PURE__*/react.createElement("div", {\n'
+        b'    className: "text-foreground',
+        b'  const instance = displaySet.instance;\n  return /*#__PURE__*/react.createElement("div", {\n'
+        b'    className: "text-foreground',
+    ),
+    # The list of the images that were read is no text.
+    (
+        b"const contentItems = container.ContentSequence?.map((contentItem, i) => {",
+        b"const contentItems = container.ContentSequence?.filter("
+        b"item => item.ConceptNameCodeSequence?.CodeValue !== '111028').map((contentItem, i) => {",
+    ),
+)
 _COMPRESSED = (".js", ".css", ".wasm", ".svg")
+#: What is laid out follows from the package and from these rules.
+_LAYOUT = hashlib.sha256(repr((_LEFT_OUT.pattern, _REBASED, MENDED)).encode()).hexdigest()
 _MOST_BYTES = 200 << 20
 _CHUNK = 1 << 20
 
@@ -79,9 +109,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def is_installed(folder: Path) -> bool:
-    """Tell whether this very version stands in a folder."""
+    """Tell whether this very version stands in a folder, laid out by the rules of today."""
     try:
-        return bool(json.loads((folder / CONTENTS).read_text())["integrity"] == INTEGRITY)
+        said = json.loads((folder / CONTENTS).read_text())
+        return bool((said["integrity"], said["layout"]) == (INTEGRITY, _LAYOUT))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -187,7 +218,7 @@ def install(package: Path, folder: Path) -> None:
 
 
 def lay_out(package: Path, folder: Path) -> None:
-    """Unpack what is served, rebased to where it is served, with compressed twins, and a table of contents.
+    """Unpack what is served, rebased and mended, with compressed twins and a table of contents.
 
     Raises
     ------
@@ -195,7 +226,7 @@ def lay_out(package: Path, folder: Path) -> None:
         The package is not built as expected.
     """
     names: list[str] = []
-    rebased = 0
+    changed: Counter[bytes] = Counter()
     index = ""
     with tarfile.open(package) as archive:
         for member in archive:
@@ -210,15 +241,17 @@ def lay_out(package: Path, folder: Path) -> None:
             if _LEFT_OUT.fullmatch(name) or ".." in PurePosixPath(name).parts:
                 continue
             if name.endswith((".js", ".css")):
-                content, count = _rebase(content)
-                rebased += count
+                content = _changed(content, changed)
             _write(folder / name, content)
             names.append(name)
     script = re.search(r'src="/(app\.bundle\.[0-9a-f]+\.js)"', index)
     style = re.search(r'href="/(app\.bundle[0-9a-f.]*\.css)"', index)
-    if script is None or style is None or not rebased or not {script[1], style[1]} <= set(names):
+    if script is None or style is None or not {script[1], style[1]} <= set(names):
         raise ViewerUnavailable(f"{NAME} {VERSION} is not built as expected: its page names no bundle.")
-    contents = {"version": VERSION, "integrity": INTEGRITY, "script": script[1], "style": style[1], "files": names}
+    if not changed[_REBASED[0][0]] or any(changed[before] != 1 for before, _ in MENDED):
+        raise ViewerUnavailable(f"{NAME} {VERSION} is not built as expected: what is to be changed is not there.")
+    contents: dict[str, Any] = {"version": VERSION, "integrity": INTEGRITY, "layout": _LAYOUT}
+    contents |= {"script": script[1], "style": style[1], "files": names}
     (folder / CONTENTS).write_text(json.dumps(contents))
 
 
@@ -227,12 +260,12 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return file.read() if file is not None else b""
 
 
-def _rebase(content: bytes) -> tuple[bytes, int]:
-    count = 0
-    for before, after in _REBASED:
-        count += content.count(before)
-        content = content.replace(before, after)
-    return content, count
+def _changed(content: bytes, counts: Counter[bytes]) -> bytes:
+    for before, after in (*_REBASED, *MENDED):
+        if count := content.count(before):
+            counts[before] += count
+            content = content.replace(before, after)
+    return content
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -6,6 +6,8 @@ import io
 import tarfile
 from pathlib import Path
 
+from dicomweb.viewer.package import MENDED
+
 SCRIPT, WORKER = "app.bundle.0123456789abcdef.js", "8097.bundle.fedcba9876543210.js"
 FILES = {
     "package/LICENSE": b"The MIT License (MIT)",
@@ -13,7 +15,7 @@ FILES = {
     "package/dist/index.html": b'<html><script defer src="/' + SCRIPT.encode() + b'"></script>'
     b'<link href="/app.bundle.css" rel="stylesheet"></html>',
     f"package/dist/{SCRIPT}": b'__webpack_require__.p = "/";\n' + b"// a viewer\n" * 200,
-    f"package/dist/{WORKER}": b'__webpack_require__.p = "/";\n',
+    f"package/dist/{WORKER}": b'__webpack_require__.p = "/";\n' + b"\n".join(before for before, _ in MENDED),
     "package/dist/app.bundle.css": b"@font-face { src: url(/a.woff2) }",
     "package/dist/a.woff2": b"letters",
     "package/dist/app.bundle.js.map": b"{}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from dicomweb.viewer import serving
 from dicomweb.viewer.package import VERSION, lay_out
 from storage.findings_store import FindingsStore
 from tests.builders.ct import make_ct_instance, uid
-from tests.builders.viewer import FILES, SCRIPT, WORKER, make_package
+from tests.builders.viewer import SCRIPT, WORKER, make_package
 from tests.builders.web import ADMIN_KEY, PaperWeb
 from tests.builders.work import put_findings, results_of
 
@@ -157,9 +156,3 @@ def test_a_viewer_of_another_version_is_as_good_as_none(with_viewer: MakeWeb, tm
     contents.write_text(contents.read_text().replace(VERSION, "1.0.0"))
     assert web.client().get("/viewer").status_code == 404
     assert serving.Viewer(tmp_path / "data" / "viewer").installed() is None
-
-
-def test_packed_twins_are_what_they_stand_for(with_viewer: MakeWeb, tmp_path: Path) -> None:
-    with_viewer()
-    packed = (tmp_path / "data" / "viewer" / f"{WORKER}.gz").read_bytes()
-    assert gzip.decompress(packed) == FILES[f"package/dist/{WORKER}"].replace(b'"/"', b'"/viewer/"')

@@ -60,6 +60,27 @@ def test_a_package_that_is_not_built_as_expected_is_refused(tmp_path: Path) -> N
             lay_out(make_package(tmp_path / "odd.tgz", files), tmp_path / "viewer")
 
 
+@pytest.mark.parametrize("before", [before for before, _ in package.MENDED])
+def test_what_is_to_be_mended_must_be_there_once(tmp_path: Path, before: bytes) -> None:
+    name = f"package/dist/{WORKER}"
+    for content in (FILES[name].replace(before, b""), FILES[name] + before):
+        with pytest.raises(ViewerUnavailable, match="is not there"):
+            lay_out(make_package(tmp_path / "odd.tgz", FILES | {name: content}), tmp_path / "viewer")
+
+
+def test_reports_without_coordinates_are_mended(made: Path, tmp_path: Path) -> None:
+    lay_out(made, tmp_path / "viewer")
+    content = (tmp_path / "viewer" / WORKER).read_bytes()
+    assert all(after in content and before not in content for before, after in package.MENDED)
+    assert is_installed(tmp_path / "viewer")
+
+
+def test_other_rules_lay_it_out_anew(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lay_out(made, tmp_path / "viewer")
+    monkeypatch.setattr(package, "_LAYOUT", "other")
+    assert not is_installed(tmp_path / "viewer")
+
+
 def test_no_file_leaves_the_folder(tmp_path: Path) -> None:
     lay_out(
         make_package(tmp_path / "odd.tgz", FILES | {"package/dist/../../../out.js": b""}), tmp_path / "in" / "viewer"
