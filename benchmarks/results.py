@@ -43,9 +43,7 @@ def main() -> None:
     for count in (1, 5, 20):
         findings = _findings(count, arguments.slices)
         for form in (Form("binary", "none"), Form("labelmap", "none")):
-            ours = _timed(
-                lambda f=findings, m=form: _written(make_seg(f.segments, evidence, run, NODE, m)), arguments.rounds
-            )
+            ours = _timed(lambda f=findings, m=form: _ours(f.segments, evidence, run, m), arguments.rounds)
             theirs = _timed(lambda f=findings, m=form: _plain(f.segments, evidence, m), arguments.rounds)
             _line(f"segmentation, {form.outlines}, {count} segments", ours, theirs)
     findings = _findings(5, arguments.slices)
@@ -126,8 +124,7 @@ def _ours(segments: Sequence[Segment], evidence: Evidence, run: Run, form: Form)
     return write_part10(made)
 
 
-def _written(seg: Dataset | None) -> bytes:
-    assert seg is not None
+def _written(seg: Dataset) -> bytes:
     target = io.BytesIO()
     seg.save_as(target, implicit_vr=False, little_endian=True, enforce_file_format=False)
     return target.getvalue()

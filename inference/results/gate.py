@@ -273,7 +273,7 @@ def _text_problems(result: Result, _: Sequence[Dataset]) -> Iterator[str]:
     """Every string fits its value representation and was written without loss (PS3.5 6.2)."""
     copied = {tag_for_keyword(keyword) for keyword in COPIED}
     for tag in list(result.dataset.keys()):
-        if tag in copied or tag == _PER_FRAME:
+        if tag in copied or tag in _WITHOUT_TEXT:
             continue
         holder = Dataset()
         holder[tag] = result.dataset[tag]
@@ -287,7 +287,8 @@ def _text_problems(result: Result, _: Sequence[Dataset]) -> Iterator[str]:
                     yield f"{name} holds a character that it must not"
 
 
-_PER_FRAME = Tag(0x52009230)
+#: Long sequences that hold names and numbers alone: frames (looked at with the segmentation), evidence, sources.
+_WITHOUT_TEXT = frozenset(map(Tag, (0x52009230, 0x0040A375, 0x00081115)))
 #: What every object of ours must keep to.
 _OBJECT_RULES = (_module_problems, _name_problems, _number_problems, _mark_problems, _text_problems)
 
@@ -350,7 +351,10 @@ def _code_problems(dataset: Dataset, source: Dataset) -> Iterator[str]:
 
 
 #: Codes of the source's own orders, and those of frames, which the rules of segmentations look at.
-_CODES_ELSEWHERE = ("ReferencedRequestSequence", "RequestAttributesSequence", "PerFrameFunctionalGroupsSequence")
+_CODES_ELSEWHERE = (
+    *("ReferencedRequestSequence", "RequestAttributesSequence", "PerFrameFunctionalGroupsSequence"),
+    *("CurrentRequestedProcedureEvidenceSequence", "ReferencedSeriesSequence"),
+)
 
 
 def _code_items(dataset: Dataset, skipped: set[int | None]) -> Iterator[Dataset]:

@@ -109,9 +109,8 @@ def _frames(seg: Dataset, kind: str) -> Iterator[tuple[int, SegmentFrame]]:
         source, number = _source(facts)
         position = facts.position or common
         if kind == "LABELMAP":
-            for value in np.unique(plane):
-                if value:
-                    yield int(value), SegmentFrame(source, number, position, plane == value)
+            for value in _values_in(plane):
+                yield value, SegmentFrame(source, number, position, plane == value)
         else:
             segment = int(alone if facts.segment_number is None else facts.segment_number)
             mask = plane.view(np.bool_) if plane.dtype == np.uint8 else plane > 0
@@ -134,6 +133,13 @@ def _planes(seg: Dataset) -> npt.NDArray[Any]:
         bits = np.unpackbits(packed, count=count * rows * columns, bitorder="little")
         return bits.reshape(count, rows, columns)
     return np.asarray(seg.pixel_array).reshape(count, rows, columns)
+
+
+def _values_in(plane: npt.NDArray[Any]) -> list[int]:
+    """Values of a label map but its background, by looking up rather than by sorting."""
+    seen = np.zeros(np.iinfo(plane.dtype).max + 1, dtype=np.bool_)
+    seen[plane] = True
+    return [int(value) for value in np.flatnonzero(seen) if value]
 
 
 def _source(facts: FrameFacts) -> tuple[str, int]:

@@ -9,7 +9,6 @@ from highdicom.sr import (
     CodeContentItem,
     ContainerContentItem,
     ContentSequence,
-    ImageContentItem,
     NumContentItem,
     RelationshipTypeValues,
     UIDRefContentItem,
@@ -106,7 +105,7 @@ def evidence_items(headers: Iterable[Dataset]) -> list[Dataset]:
     return items
 
 
-def image_library(headers: Sequence[Dataset]) -> ContainerContentItem:
+def image_library(headers: Sequence[Dataset]) -> Dataset:
     """Image Library of all used instances, one IMAGE each.
 
     What all images of a series have in common is said once, at the group. What differs (commonly the
@@ -119,11 +118,18 @@ def image_library(headers: Sequence[Dataset]) -> ContainerContentItem:
     for header in {str(header.SOPInstanceUID): header for header in headers}.values():
         key = (str(header.SeriesInstanceUID), text_of(header, "FrameOfReferenceUID"))
         groups.setdefault(key, []).append(header)
-    library.ContentSequence.extend(_group(members, frame) for (_, frame), members in groups.items())
-    return library
+    return _with_content(library, [_group(members, frame) for (_, frame), members in groups.items()])
 
 
-def _group(headers: Sequence[Dataset], frame_of_reference_uid: str) -> ContainerContentItem:
+def _with_content(container: ContainerContentItem, content: Sequence[Dataset]) -> Dataset:
+    """Give a container as a plain data set that holds these items."""
+    made = Dataset()
+    made.update(container)
+    made.ContentSequence = list(content)
+    return made
+
+
+def _group(headers: Sequence[Dataset], frame_of_reference_uid: str) -> Dataset:
     group = _container(codes.IMAGE_LIBRARY_GROUP)
     content: ContentSequence = group.ContentSequence
     modality = codes.modality_code(text_of(headers[0], "Modality"))
@@ -138,13 +144,20 @@ def _group(headers: Sequence[Dataset], frame_of_reference_uid: str) -> Container
         if (values := _common(headers, keyword, len(rows))) is not None
         for index, (name, unit) in enumerate(rows)
     )
-    content.extend(
-        ImageContentItem(
-            codes.concept(codes.SOURCE), header.SOPClassUID, header.SOPInstanceUID, relationship_type=_CONTAINS
-        )
-        for header in headers
-    )
-    return group
+    return _with_content(group, [*content, *map(_image, headers)])
+
+
+def _image(header: Dataset) -> Dataset:
+    """One IMAGE item, written out: there are hundreds, and checking each anew takes longer than all else.
+
+    Source: PS3.3 C.17.3 (SR Document Content), C.18.4 (Image Reference).
+    """
+    item = Dataset()
+    item.ReferencedSOPSequence = [instance_reference(header)]
+    item.RelationshipType = _CONTAINS.value
+    item.ValueType = "IMAGE"
+    item.ConceptNameCodeSequence = [codes.concept(codes.SOURCE)]
+    return item
 
 
 def _common(headers: Sequence[Dataset], keyword: str, count: int) -> tuple[float, ...] | None:

@@ -66,13 +66,13 @@ def make_sr(
         imaging_measurements=measurement_groups(findings, evidence, run, seg, form),
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(codes.concept(codes.ENGLISH)),
     )
-    content = report[0].ContentSequence
-    report[0].ContentSequence = [*content[:-1], image_library(evidence.instances), content[-1]]
-    separate(report[0])
     references = [*evidence.instances, seg] if seg is not None else evidence.instances
     refused = findings.refusal is not None
     document = Dataset()
     document.update(report[0])
+    content = report[0].ContentSequence
+    document.ContentSequence = [*content[:-1], image_library(evidence.instances), content[-1]]
+    separate(document)
     document.SOPClassUID = MEASUREMENT_REPORTS[form.report]
     document.SOPInstanceUID = result_uid(run.run_key, str(form), "sr")
     document.SeriesInstanceUID = series_uid(run.study_instance_uid, run.engine.name, "sr", str(form))
