@@ -48,6 +48,10 @@ def _from_report(wanted: object) -> object:
     return _from(wanted, get_args(Report))
 
 
+#: Run lengths, JPEG 2000 (lossless), JPEG-LS (lossless), whole data sets deflated, frames deflated one by one.
+Encoding = Literal["rle", "jpeg-2000", "jpeg-ls", "deflated", "deflated-frames"]
+
+
 class Deliver(Section):
     """What a destination gets, whichever way it goes."""
 
@@ -66,6 +70,8 @@ class DeliverByDimse(Deliver):
     """Results go out by C-STORE to the peer's host and port."""
 
     by: Literal["dimse"] = "dimse"
+    encodings: tuple[Encoding, ...] = ()
+    """Lossless encodings to propose before uncompressed, best first; used where the peer accepts them."""
     confirm: Confirm = "auto"
     """How the node makes sure that they are kept there: by storage commitment, by C-FIND, or by what it offers."""
 

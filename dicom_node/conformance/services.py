@@ -164,8 +164,9 @@ def _used() -> str:
     return (
         "Services as SCU\n\nC-ECHO, to test a peer (`dicom-node peers echo`). C-STORE, to deliver results and to send"
         " files (`dicom-node send`): each (SOP Class, transfer syntax) in a presentation context of its own, as it is"
-        " kept first; an uncompressed instance also in Explicit and Implicit VR Little Endian. Nothing is compressed"
-        " or decompressed."
+        " kept first; an uncompressed instance also in Explicit and Implicit VR Little Endian. Results are"
+        " proposed before that in the lossless syntaxes of the peer's `encodings`; nothing else is compressed or"
+        " decompressed."
         " C-STORE also for the sub-operations of C-MOVE (see queries). More than 128 contexts are"
         " spread over several associations, one after the other. What a Status of the destination comes to:\n\n"
         + table(("Status", "meaning", "then"), rows)

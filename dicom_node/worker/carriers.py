@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from configs.peers import DeliverByDimse, DeliverByFolder, DeliverByStow, Peer, PeerTls
 from configs.settings import DimseSettings
@@ -12,6 +13,7 @@ from dicom_node.scu.store import SLOWEST_LINK, Outgoing, send
 from dicom_node.tls import outgoing_context
 from dicomweb import stow_client
 from dicomweb.http_client import Service, basic
+from inference.results.encodings import syntaxes_for
 
 OnStatus = Callable[[Outgoing, int], None]
 
@@ -27,11 +29,12 @@ def carry(
         What `outcomes.answer_to_error` knows; and what `on_status` raises.
     """
     match peer.deliver:
-        case DeliverByDimse():
+        case DeliverByDimse() as deliver:
+            preferred = [replace(i, preferred=syntaxes_for(i.sop_class_uid, deliver.encodings)) for i in items]
             send(
                 peer,
                 calling_ae_title=peer.answer_as or dimse.ae_title,
-                items=items,
+                items=preferred,
                 on_status=on_status,
                 whole=True,
                 timeouts=timeouts_of(dimse),

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from typing import Literal
 
+from configs.peers import Encoding
 from inference.results.forms import CLASSES, SEGMENTATIONS
 from inference.syntaxes import DEFLATED, DEFLATED_FRAMES, JPEG_2000_LOSSLESS, JPEG_LS, RLE
 from inference.transcode import transcode
-
-Encoding = Literal["rle", "jpeg-2000", "jpeg-ls", "deflated", "deflated-frames"]
 
 #: Transfer syntaxes by the word that `deliver` has for them.
 SYNTAX: dict[Encoding, str] = {

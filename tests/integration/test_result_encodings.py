@@ -13,13 +13,16 @@ import gdcm
 import highdicom as hd
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from pydicom import Dataset, dcmread
 from pydicom.encaps import generate_frames
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
 
-from configs.peers import Peer
+from configs.peers import DeliverByDimse, Peer
+from configs.settings import DimseSettings
 from dicom_node.scu.store import Outgoing, send
+from dicom_node.worker.carriers import carry
 from inference.errors import CannotTranscode
 from inference.results.encodings import SYNTAX, encode_as, syntaxes_for
 from inference.results.forms import CLASSES, SEGMENTATIONS, Form
@@ -212,3 +215,17 @@ def test_best_wanted_syntax_that_the_peer_accepts_is_sent(
     ((syntax, part10),) = arrived
     assert (statuses, syntax) == ([0], chosen)
     assert np.array_equal(pixels_of(part10), dcmread(io.BytesIO(plain)).pixel_array)
+
+
+def test_encodings_of_a_peer_are_proposed_when_results_are_delivered() -> None:
+    plain = kept("binary+none")["seg"]
+    with accepting(EXPLICIT_LITTLE, JPEG_2000_LOSSLESS) as (peer, arrived):
+        deliver = DeliverByDimse(encodings=("rle", "jpeg-2000"))
+        listed = peer.model_copy(update={"deliver": deliver})
+        carry(listed, "1.2.3", [outgoing(plain)], lambda *_: None, DimseSettings())
+    assert [syntax for syntax, _ in arrived] == [JPEG_2000_LOSSLESS]
+
+
+def test_unknown_encoding_is_refused_with_its_place() -> None:
+    with pytest.raises(ValidationError, match=r"encodings\.0"):
+        DeliverByDimse.model_validate({"encodings": ["zip"]})
