@@ -200,6 +200,23 @@ class LocalBlobs:
         """Remove what dead processes left half written; give how many files."""
         return sum(_sweep(Path(entry.path)) for entry in _entries(self._root / _INCOMING) if entry.is_dir())
 
+    def leftovers(self) -> Iterator[str]:
+        """Give what dead processes left half written."""
+        for entry in _entries(self._root / _INCOMING):
+            if entry.is_dir() and _is_left(Path(entry.path)):
+                for file in _entries(Path(entry.path)):
+                    if file.name != _LOCK:
+                        yield Path(file.path).relative_to(self._root).as_posix()
+
+    def set_aside(self, path: str) -> str:
+        """Move a damaged file out of the way, nothing lost; give where it lies now."""
+        aside = f"damaged/{secrets.token_hex(4)}-{Path(path).name}"
+        with _named_failures():
+            self._full(path).rename(self._directory_for(aside))
+            for each in (path, aside):
+                _sync_directory(self._full(each).parent)
+        return aside
+
     def _full(self, path: str) -> Path:
         return Path(self._name(path))
 
@@ -270,6 +287,17 @@ def _lock(directory: Path, *, create: bool) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _is_left(directory: Path) -> bool:
+    """Tell whether the process whose directory it is, is gone."""
+    try:
+        os.close(_lock(directory, create=False))
+    except FileNotFoundError:
+        return True
+    except OSError:  # it lives
+        return False
+    return True
 
 
 def _sweep(directory: Path) -> int:

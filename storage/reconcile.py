@@ -66,11 +66,11 @@ def take_in_orphans(
         It goes on next time.
     """
     known = kept = unreadable = 0
-    for path in _orphans(database, blobs, before):
+    for path in orphans(database, blobs, before):
         if stop is not None and stop.is_set():
             break
         try:
-            outcome = _take_in(path, blobs, intake)
+            outcome = take_in(path, blobs, intake)
         except UnreadableInstance as error:
             unreadable += 1
             log.warning("a file without a row is no instance", extra={"action": "orphan_unreadable", "why": str(error)})
@@ -80,7 +80,8 @@ def take_in_orphans(
     return Reconciled(known, kept, unreadable)
 
 
-def _orphans(database: Database, blobs: BlobStore, before: datetime) -> Iterator[str]:
+def orphans(database: Database, blobs: BlobStore, before: datetime) -> Iterator[str]:
+    """Give the paths of files that have no row and were placed before a time."""
     for shard in _SHARDS:
         files = list(blobs.placed(shard, before=before))
         if not files:
@@ -92,7 +93,14 @@ def _orphans(database: Database, blobs: BlobStore, before: datetime) -> Iterator
         yield from (path for path in files if path not in rows)
 
 
-def _take_in(path: str, blobs: BlobStore, intake: Intake) -> Outcome:
+def take_in(path: str, blobs: BlobStore, intake: Intake) -> Outcome:
+    """Let a file that has no row enter by the one door; only then it goes.
+
+    Raises
+    ------
+    UnreadableInstance
+        It is no instance; it stays where it is.
+    """
     with blobs.open(path) as file:
         values = pass_file_meta(file)
         file.seek(0)

@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "peers": "peers",
     "keys": "keys",
     "engines": "engines",
+    "reconcile": "reconcile",
     "correct": "correct",
     "retract": "correct",
     "rules": "rules",

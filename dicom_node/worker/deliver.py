@@ -26,6 +26,7 @@ from inference.errors import UnusableAnswer
 from inference.results.forms import Form
 from storage.errors import NotKept
 from storage.records import DeliveryItem, DeliveryRecord, DeliveryState, ItemState
+from storage.visibility import is_note
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ def _fall_back(
     known = courier.classes.refused_by(name)
     then = (
         instead(Form.of(delivery.form), refused.kind, deliver, known, rest_accepted=bool(outcome.accepted))
-        if refused is not None
+        if refused is not None and not is_note(delivery.form)
         else None
     )
     if then is None:
