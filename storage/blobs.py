@@ -211,10 +211,10 @@ class LocalBlobs:
     def set_aside(self, path: str) -> str:
         """Move a damaged file out of the way, nothing lost; give where it lies now."""
         aside = f"damaged/{secrets.token_hex(4)}-{Path(path).name}"
-        with _named_failures():
-            self._full(path).rename(self._directory_for(aside))
-            for each in (path, aside):
-                _sync_directory(self._full(each).parent)
+        self._prepare(str(self._full(aside)))
+        self._full(path).rename(self._full(aside))
+        for each in (path, aside):
+            _sync_directory(self._full(each).parent)
         return aside
 
     def _full(self, path: str) -> Path:
