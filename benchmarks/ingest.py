@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,12 +46,16 @@ class Round:
 def measure(
     receivers: Sequence[Receiver], folder: Path, *, kind: str, associations: Sequence[int], count: int, rounds: int
 ) -> list[Round]:
-    """Send `count` instances in each round, spread over the associations, to each receiver in turn."""
+    """Send `count` instances in each round, spread over the associations, to each receiver in turn.
+
+    What was kept stays until the caller removes it: ext4 passes over inodes that were deleted a moment ago when it
+    makes files, which the next receiver would pay for.
+    """
     results: list[Round] = []
     refusing: set[tuple[str, int]] = set()
     for number in range(rounds):
         for position, receiver in enumerate(receivers):
-            with _started(receiver, folder / f"{number}-{position}") as listening:
+            with receiver.start(folder / f"{kind}-{number}-{position}") as listening:
                 send(listening, kind, associations=1, count=3)  # warm
                 await_rest(listening.group)
                 for parallel in associations:
@@ -63,15 +67,6 @@ def measure(
                         print(f"{receiver.name}, {parallel} associations: {error}", flush=True)
                         refusing.add((receiver.name, parallel))
     return results
-
-
-@contextlib.contextmanager
-def _started(receiver: Receiver, folder: Path) -> Iterator[Listening]:
-    try:
-        with receiver.start(folder) as listening:
-            yield listening
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def send(listening: Listening, kind: str, *, associations: int, count: int) -> replay.Sent:
@@ -142,7 +137,7 @@ def stall(receivers: Sequence[Receiver], folder: Path, *, count: int, rounds: in
                 continue
             source = folder / "source"
             _write_files(source, count=count, run=number * 100 + position + 1)
-            with _started(receiver, folder / f"stall-{number}-{position}") as listening:
+            with receiver.start(folder / f"stall-{number}-{position}") as listening:
                 command = [str(DCMSEND), "-aec", listening.ae_title, "127.0.0.1", str(listening.port)]
                 began = time.perf_counter()
                 done = subprocess.run([*command, "+sd", str(source)], capture_output=True, check=False)
@@ -219,9 +214,10 @@ def _parts(arguments: argparse.Namespace, receivers: Sequence[Receiver], folder:
     for kind, (associations, count) in sizes.items():
         if kind in arguments.parts:
             rounds = measure(
-                receivers, folder, kind=kind, associations=associations, count=count, rounds=arguments.rounds
+                receivers, folder / kind, kind=kind, associations=associations, count=count, rounds=arguments.rounds
             )
             print(f"{kind.upper()}, {count} instances a round\n{table(medians(rounds))}\n", flush=True)
+            shutil.rmtree(folder / kind, ignore_errors=True)
     if "stall" in arguments.parts and DCMSEND.exists():
         print("dcmsend as shipped, one association, ms per CT slice")
         for name, each in stall(receivers, folder, count=100, rounds=arguments.rounds).items():
