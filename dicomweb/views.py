@@ -9,6 +9,7 @@ from dicomweb.ports import WebParts
 from storage.decisions import decisions_of
 from storage.ledger_report import Account
 from storage.peer_records import RefusedCaller
+from storage.prior_book import PriorBook, PriorFetch
 from storage.records import (
     Decision,
     DeliveryRecord,
@@ -60,6 +61,7 @@ def study_page(parts: WebParts, study_instance_uid: str, visible: StudyFilter) -
         "way": [step(each) for each in way_of(parts.database, study_instance_uid)],
         "decisions": [decision(each) for each in decisions_of(parts.database, study_instance_uid)],
         "jobs": [job(each) for each in parts.job_book.jobs_of(study_instance_uid)],
+        "priors": [prior(each) for each in PriorBook(parts.database).of_study(study_instance_uid)],
         "results": [result(each) for each in parts.results.of_study(study_instance_uid)],
         "deliveries": [delivery(each) for each in parts.deliveries.of_study(study_instance_uid)],
     }
@@ -113,6 +115,18 @@ def decision(taken: Decision) -> dict[str, Any]:
     }
 
 
+def prior(fetch: PriorFetch) -> dict[str, Any]:
+    """What a rule's request for earlier studies came to."""
+    return {
+        "route": fetch.route,
+        "state": fetch.state.value,
+        "reason": fetch.reason,
+        "attempts": fetch.attempts,
+        "next_attempt_at": moment(fetch.next_attempt_at),
+        "ended_at": moment(fetch.ended_at),
+    }
+
+
 def job(record: JobRecord) -> dict[str, Any]:
     """One job."""
     return {
@@ -123,6 +137,8 @@ def job(record: JobRecord) -> dict[str, Any]:
         "state": record.state.value,
         "reason": record.reason,
         "attempts": record.attempts,
+        "priority": record.priority.value,
+        "not_before": moment(record.not_before),
         "deliver_to": list(record.deliver_to),
         "created_at": moment(record.created_at),
         "started_at": moment(record.started_at),

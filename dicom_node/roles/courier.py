@@ -28,8 +28,11 @@ from dicom_node.worker.describe import Describer
 from dicom_node.worker.disk import DiskWatch, Room
 from dicom_node.worker.keeping import SetMaker
 from dicom_node.worker.parts import CourierParts
+from dicom_node.worker.prior_sources import PriorSource, source_of
+from dicom_node.worker.priors import PriorFetcher, PriorParts
 from dicom_node.worker.watch import CourierWatch
 from dicom_node.worker.workitems import WorkitemParts, WorkitemWatch
+from dicom_node.worker.worklist import WorklistLookup, WorklistParts
 from inference.pixel_process import PixelProcess
 from inference.registry import engines
 from storage.announcements import Announcements
@@ -37,6 +40,7 @@ from storage.commitments import Commitments
 from storage.corrections import Corrections
 from storage.deletion import delete_removed_files
 from storage.deliveries import Deliveries
+from storage.errors import NotKept
 from storage.index import Index
 from storage.intake import Intake
 from storage.job_book import JobBook
@@ -75,6 +79,7 @@ def run(context: RoleContext) -> None:
     queue = Queue(storage.database)
     deliveries = Deliveries(storage.database, queue)
     peers = LivePeers(context.config_dir / "peers.yaml", settings.peers)
+    intake = storage.intake(settings)
     asking = ThreadPoolExecutor(_QUESTIONS_AT_ONCE, "archive-counts")
     ask = partial(ask_by_find, calling_ae_title=settings.dimse.ae_title)
     parts = CourierParts(
@@ -115,10 +120,16 @@ def run(context: RoleContext) -> None:
     disk = DiskWatch(settings.disk, partial(_room, blob_root(settings)))
     disk_watch = threading.Thread(target=disk.run, args=(context.stop,), name="disk-watch")
     describer = threading.Thread(target=Describer(settings).run, args=(context.stop,), name="describer")
+    fetcher = PriorFetcher(_prior_parts(context, parts, intake))
+    priors = threading.Thread(target=fetcher.run, args=(context.stop,), name="priors")
+    lookup = WorklistLookup(
+        WorklistParts(parts.index, peers, parts.priorities, settings.dimse.ae_title, now),
+    )
+    worklists = threading.Thread(target=lookup.run, args=(context.stop,), name="worklists")
     corrections = threading.Thread(target=_correct, args=(context, storage, parts.peers), name="corrections")
     asked = WorkitemWatch(_workitems(storage, queue, parts.index))
     workitems = threading.Thread(target=asked.run, args=(context.stop, now), name="workitems")
-    threads = (watch, cleaner, reporter, disk_watch, describer, corrections, workitems)
+    threads = (watch, cleaner, reporter, disk_watch, describer, priors, worklists, corrections, workitems)
     for thread in threads:
         thread.start()
     try:
@@ -128,10 +139,26 @@ def run(context: RoleContext) -> None:
         for thread in threads:
             thread.join()
         asking.shutdown(cancel_futures=True)
+        intake.close()
         runner.stop(_STOP_WITHIN_S)
         pixels.close()
         intake.close()
         storage.close()
+
+
+def _prior_parts(context: RoleContext, parts: CourierParts, intake: Intake) -> PriorParts:
+    def is_here(sop_instance_uid: str) -> bool:
+        try:
+            parts.index.instance(sop_instance_uid)
+        except NotKept:
+            return False
+        return True
+
+    def source(name: str, peer: Peer) -> PriorSource:
+        title = context.settings.dimse.ae_title
+        return source_of(name, peer, calling_ae_title=title, intake=intake, is_here=is_here)
+
+    return PriorParts(parts.priors, parts.index, parts.blobs, parts.peers, source, now)
 
 
 def _room(root: Path) -> Room:

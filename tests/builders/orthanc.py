@@ -19,6 +19,7 @@ MISSING = "Orthanc is not installed"
 AE_TITLE = "ORTHANC"
 #: Its DICOMweb plugin, where it is installed.
 DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+WORKLISTS = Path("/usr/share/orthanc/plugins/libModalityWorklists.so")
 
 
 class Orthanc:
@@ -58,9 +59,17 @@ class Orthanc:
 
 @contextlib.contextmanager
 def orthanc(
-    folder: Path, ports: tuple[int, int], modalities: Mapping[str, Sequence[object]], *, dicomweb: bool = False
+    folder: Path,
+    ports: tuple[int, int],
+    modalities: Mapping[str, Sequence[object]],
+    *,
+    dicomweb: bool = False,
+    worklist: Path | None = None,
 ) -> Iterator[Orthanc]:
-    """Start Orthanc on these ports (DICOM, HTTP) with the modalities that it knows, and stop it."""
+    """Start Orthanc on these ports (DICOM, HTTP) with the modalities that it knows, and stop it.
+
+    `worklist`: folder of the orders (`*.wl`) that it serves.
+    """
     assert PROGRAM is not None
     folder.mkdir()
     configuration = {
@@ -72,7 +81,8 @@ def orthanc(
         "AuthenticationEnabled": False,
         "StorageDirectory": str(folder / "db"),
         "IndexDirectory": str(folder / "db"),
-        "Plugins": [str(DICOMWEB)] if dicomweb else [],
+        "Plugins": [str(DICOMWEB)] * dicomweb + [str(WORKLISTS)] * (worklist is not None),
+        "Worklists": {"Enable": worklist is not None, "Database": str(worklist or folder)},
         "DicomModalities": {name: list(values) for name, values in modalities.items()},
     }
     (folder / "orthanc.json").write_text(json.dumps(configuration))
