@@ -49,8 +49,9 @@ check: setup ## format, lint, types, import contracts, unit tests
 bench-results: setup ## segmentations and reports, beside plain highdicom
 	@$(BIN)/python -m benchmarks.results
 
-bench-dicomweb: setup ## metadata of a large series at the first request, beside pydicom and Orthanc
+bench-dicomweb: setup ## metadata, retrieval, storing and queries over HTTP, beside pydicom and Orthanc
 	@$(BIN)/python -m benchmarks.metadata
+	@$(BIN)/python -m benchmarks.dicomweb
 
 conformance: ## write CONFORMANCE.md anew from the code's tables
 	@$(BIN)/python -m dicom_node.conformance >build/CONFORMANCE.md && mv build/CONFORMANCE.md CONFORMANCE.md

@@ -5,34 +5,48 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
+from typing import NamedTuple
 
 from storage.migrate import migrate
 
 _AT = "2026-01-02T10:15:00.000000Z"
 _PER_SERIES, _SERIES = 100, 3
 _BATCH = 20_000
+_SIZE = 530_000
 
 
-def fill(data_dir: Path, *, instances: int) -> None:
-    """Make the index of a node and put rows into it, as receiving that many CT slices would."""
+def fill(data_dir: Path, *, instances: int, per_series: int = _PER_SERIES, series: int = _SERIES) -> None:
+    """Make the index of a node and put rows into it, as receiving that many CT slices would.
+
+    `per_series`, `series`: slices of each series, and series of each study.
+    """
     data_dir.mkdir(parents=True, exist_ok=True)
     migrate(f"sqlite:///{data_dir.absolute() / 'node.db'}")
     with sqlite3.connect(data_dir / "node.db") as connection:
         connection.execute("PRAGMA synchronous = OFF")
-        per_study = _PER_SERIES * _SERIES
+        shape = _Shape(per_series, series)
         for begin in range(0, instances, _BATCH):
-            _insert(connection, range(begin, min(begin + _BATCH, instances)), per_study)
+            _insert(connection, range(begin, min(begin + _BATCH, instances)), shape)
             connection.commit()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
 
 
-def _insert(connection: sqlite3.Connection, numbers: range, per_study: int) -> None:
-    studies = sorted({number // per_study for number in numbers})
-    series = sorted({number // _PER_SERIES for number in numbers})
-    _write(connection, "studies", [_study(each, per_study) for each in studies])
-    _write(connection, "series", [_series(each, per_study) for each in series])
-    _write(connection, "instances", [_instance(each, per_study) for each in numbers])
+class _Shape(NamedTuple):
+    per_series: int
+    series: int
+
+    @property
+    def per_study(self) -> int:
+        return self.per_series * self.series
+
+
+def _insert(connection: sqlite3.Connection, numbers: range, shape: _Shape) -> None:
+    studies = sorted({number // shape.per_study for number in numbers})
+    series = sorted({number // shape.per_series for number in numbers})
+    _write(connection, "studies", [_study(each, shape) for each in studies])
+    _write(connection, "series", [_series(each, shape) for each in series])
+    _write(connection, "instances", [_instance(each, shape) for each in numbers])
 
 
 def _write(connection: sqlite3.Connection, table: str, rows: list[dict[str, object]]) -> None:
@@ -49,7 +63,7 @@ def _uid(study: int, *rest: int) -> str:
     return ".".join(["2.25", str((study * 2_654_435_761) % 2**32), *map(str, rest)])
 
 
-def _study(number: int, per_study: int) -> dict[str, object]:
+def _study(number: int, shape: _Shape) -> dict[str, object]:
     text = {"patient_name": f"Filler^{number}", "patient_name_folded": f"filler^{number}", "patient_id": f"F{number}"}
     empty = dict.fromkeys(("issuer_of_patient_id", "patient_birth_date", "patient_sex", "study_id"), "")
     return {
@@ -63,19 +77,20 @@ def _study(number: int, per_study: int) -> dict[str, object]:
         "referring_physician_name": "",
         "modalities": "CT",
         "attributes": json.dumps({"0020000D": {"vr": "UI", "Value": [_uid(number)]}} | _filler(10)),
-        "number_of_series": _SERIES,
-        "number_of_instances": per_study,
-        "number_of_inputs": per_study,
+        "number_of_series": shape.series,
+        "number_of_instances": shape.per_study,
+        "number_of_inputs": shape.per_study,
+        "size_bytes": shape.per_study * _SIZE,
         "state": "unmatched",
         "reason": "no route",
-        "input_version": per_study,
+        "input_version": shape.per_study,
         "decision_number": 1,
         **dict.fromkeys(("state_since", "first_received_at", "gathering_since", "last_instance_at"), _AT),
     }
 
 
-def _series(number: int, per_study: int) -> dict[str, object]:
-    study = number * _PER_SERIES // per_study
+def _series(number: int, shape: _Shape) -> dict[str, object]:
+    study = number // shape.series
     return {
         "study_instance_uid": _uid(study),
         "series_instance_uid": _uid(study, number),
@@ -83,21 +98,21 @@ def _series(number: int, per_study: int) -> dict[str, object]:
         "series_number": number,
         "series_description": "Test series",
         "attributes": json.dumps(_filler(10)),
-        "number_of_instances": _PER_SERIES,
-        "number_of_inputs": _PER_SERIES,
+        "number_of_instances": shape.per_series,
+        "number_of_inputs": shape.per_series,
         "first_received_at": _AT,
     }
 
 
-def _instance(number: int, per_study: int) -> dict[str, object]:
-    study, series = number // per_study, number // _PER_SERIES
+def _instance(number: int, shape: _Shape) -> dict[str, object]:
+    study, series = number // shape.per_study, number // shape.per_series
     return {
         "sop_instance_uid": _uid(study, series, number),
         "study_instance_uid": _uid(study),
         "series_instance_uid": _uid(study, series),
         "sop_class_uid": "1.2.840.10008.5.1.4.1.1.2",
         "transfer_syntax_uid": "1.2.840.10008.1.2.1",
-        "instance_number": number % _PER_SERIES,
+        "instance_number": number % shape.per_series,
         "number_of_frames": 1,
         "attributes": json.dumps(_filler(8)),
         "patient": json.dumps([f"F{study}", "", f"filler^{study}", "", ""]),
@@ -105,7 +120,7 @@ def _instance(number: int, per_study: int) -> dict[str, object]:
         "state": "follows study",
         "reason": "",
         "path": f"instances/{number % 256:02x}/{number:040x}.dcm",
-        "size": 530_000,
+        "size": _SIZE,
         "sha256": f"{number:064x}",
         "received_at": _AT,
         "origin_kind": "dimse",

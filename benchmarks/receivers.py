@@ -72,7 +72,8 @@ def node(
         prepare(folder / "data")
     command = [sys.executable, "-m", "dicom_node.cli", "--config", str(config), "up"]
     command += ["--roles", roles] if roles else []
-    with running(command, port=dimse, log=folder / "node.log", environ=environ) as group:
+    listens = http if roles == "web" else dimse
+    with running(command, port=listens, log=folder / "node.log", environ=environ) as group:
         yield Listening(dimse, "DICOMNODE", group, http)
 
 

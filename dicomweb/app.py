@@ -41,15 +41,16 @@ def create_app(parts: WebParts) -> FastAPI:
     viewer = serving.Viewer(parts.settings.data_dir / "viewer")
     console = pages.Pages(parts, viewer_at=lambda: serving.STUDY if viewer.installed() else "")
     problems.install(app, console.problem)
-    app.include_router(health.routes(parts, access.requires))
-    app.include_router(api.routes(parts, access.requires, accesses))
     served = [
         (name, router)
         for name, router in services(parts, access.requires, base_url, accesses)
         if name != DELETE or parts.settings.http.delete
     ]
-    for _, router in served:
+    # Routes are tried in order: what viewers ask for a thousand times comes first.
+    for _, router in sorted(served, key=lambda each: each[0] != "WADO-RS"):
         app.include_router(router)
+    app.include_router(health.routes(parts, access.requires))
+    app.include_router(api.routes(parts, access.requires, accesses))
     app.include_router(capabilities.routes(served, access.requires, base_url))
     app.include_router(pages.routes(parts, console, access, accesses))
     app.include_router(pages.about(app, console, access))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -24,7 +24,7 @@ class Caller:
 
 
 #: Gives the dependency that lets pass who has a permission.
-Requires = Callable[[str], Callable[[Request], Caller]]
+Requires = Callable[[str], Callable[[Request], Awaitable[Caller]]]
 
 LOCAL = Caller("local", LOCAL_PERMISSIONS, EVERYTHING)
 ADMIN = Caller("admin", PERMISSIONS, EVERYTHING)

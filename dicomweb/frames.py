@@ -25,6 +25,7 @@ from dicomweb.ports import PixelWork
 from inference.errors import NoSuchFrame, UnreadablePixels
 from inference.frames import describe, stored_frame_of
 from inference.part10 import read_source
+from inference.scan import scan
 from inference.syntaxes import (
     EXPLICIT_LITTLE,
     HTJ2K,
@@ -64,6 +65,7 @@ FRAME_TYPES = {
 #: Places of frames that are remembered: a viewer asks for hundreds of frames of the same instances.
 _REMEMBERED = 4096
 _MOST_FRAMES = 10_000
+_IN_FRAGMENTS = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -132,19 +134,29 @@ class Frames:
         with self._lock:
             if (known := self._places.get(record.path)) is not None:
                 return known
-        source = read_source(file)
-        if source.pixels is None or source.pixels.encapsulated:
-            raise NoSuchFrame("The instance has no pixel data.")
-        described = describe(source.head)
-        bits = described.rows * described.columns * described.samples_per_pixel * described.bits_allocated
-        if bits % 8:
+        place = _native(file)
+        if place is None:
             return None
-        place = _Native(source.pixels.offset, bits // 8, source.pixels.length // (bits // 8))
         with self._lock:
             self._places[record.path] = place
             while len(self._places) > _REMEMBERED:
                 self._places.popitem(last=False)
         return place
+
+
+def _native(file: BinaryIO) -> _Native | None:
+    """Find uncompressed frames by a quick look, or a thorough one where the file is unusual."""
+    quick = scan(file)
+    if quick is not None and quick.pixels_length != _IN_FRAGMENTS:
+        described, offset, length = describe(quick.dataset()), quick.pixels_at, quick.pixels_length
+    else:
+        file.seek(0)
+        source = read_source(file)
+        if source.pixels is None or source.pixels.encapsulated:
+            raise NoSuchFrame("The instance has no pixel data.")
+        described, offset, length = describe(source.head), source.pixels.offset, source.pixels.length
+    bits = described.rows * described.columns * described.samples_per_pixel * described.bits_allocated
+    return None if bits % 8 else _Native(offset, bits // 8, length // (bits // 8))
 
 
 def frame_numbers(text: str) -> list[int]:

@@ -16,6 +16,8 @@ from starlette.responses import Response, StreamingResponse
 from dicomweb.edge import HEAD
 
 _CHUNK = 1 << 20
+#: An answer of this many bytes is made as a whole.
+_AT_ONCE = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ def multipart_answer(
     if None not in sizes:
         total = sum(len(head) + 2 for head in heads) + sum(size or 0 for size in sizes) + len(end)
         said["Content-Length"] = str(total)
+        if total <= _AT_ONCE and not request.scope.get(HEAD):
+            # A stream changes threads for each piece, which takes longer than what is little.
+            return Response(b"".join(_body(parts, heads, end)), status_code=status, headers=said)
     return streamed(request, _body(parts, heads, end), headers=said, status=status)
 
 

@@ -40,6 +40,8 @@ def routes(parts: WebParts, requires: Requires, base_url: BaseUrl, accesses: Acc
     bulk = BulkData(parts.blobs, kept, frames)
     rendering = Rendering(parts.blobs, parts.pixels, parts.readings)
     may_read = Depends(requires("read"))
+    _frames(router, named, may_read, frames, rendering)
+    _metadata(router, named, may_read, metadata)
     for suffix, work, what in (
         ("", _seen_by_all(Objects(parts.blobs, parts.pixels).answer), "whole instances"),
         ("/rendered", _seen_by_all(rendering.rendered), "a picture"),
@@ -48,8 +50,6 @@ def routes(parts: WebParts, requires: Requires, base_url: BaseUrl, accesses: Acc
         ("/bulkdata", lambda request, caller, records: bulk.all_of(request, caller.visible, records), "the bulk data"),
     ):
         _at_every_level(router, named, may_read, suffix, work, what)
-    _metadata(router, named, may_read, metadata)
-    _frames(router, named, may_read, frames, rendering)
 
     @router.get(_INSTANCE + "/bulkdata/{path:path}")
     def bulk_data(

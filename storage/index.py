@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, select, true
+from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, func, select, true
 
 from storage.correction_tables import removed_instances
 from storage.database import Database
 from storage.errors import NotKept
 from storage.matching import Level, Matcher, Query
 from storage.patients import patients_answer, patients_statement
+from storage.prepared import Prepared
 from storage.records import (
     EVERYTHING,
     InstanceRecord,
@@ -64,6 +65,7 @@ _SERIES_COLUMNS = (
     series.c.number_of_inputs,
 )
 _INSTANCE_COLUMNS = tuple(column for column in instances.c if column.name not in ("attributes", "patient"))
+_ONE_INSTANCE = Prepared(lambda _: select(*_INSTANCE_COLUMNS).where(instances.c.sop_instance_uid == bindparam("uid")))
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,13 @@ class Index:
         NotKept
             There is no such instance, or the asker may not see it.
         """
-        found = self._instances(instances.c.sop_instance_uid == sop_instance_uid, visible)
+        if visible.sender_peers is None:
+            # A viewer asks for the frames of hundreds of instances, one at a time.
+            with self._database.read() as connection:
+                rows = _ONE_INSTANCE.rows(connection, {"uid": sop_instance_uid})
+            found = [_instance_record(row, datetime.fromisoformat(row.received_at)) for row in rows]
+        else:
+            found = self._instances(instances.c.sop_instance_uid == sop_instance_uid, visible)
         if not found:
             raise NotKept("No such instance is kept here.", sop_instance_uid=sop_instance_uid)
         return found[0]
@@ -325,7 +333,7 @@ def _study_record(row: Row[Any]) -> StudyRecord:
     return StudyRecord(**values)
 
 
-def _instance_record(row: Row[Any]) -> InstanceRecord:
+def _instance_record(row: Any, received_at: datetime | None = None) -> InstanceRecord:
     return InstanceRecord(
         study_instance_uid=row.study_instance_uid,
         series_instance_uid=row.series_instance_uid,
@@ -340,7 +348,7 @@ def _instance_record(row: Row[Any]) -> InstanceRecord:
         path=row.path,
         size=row.size,
         sha256=row.sha256,
-        received_at=row.received_at,
+        received_at=received_at or row.received_at,
         origin=Origin(
             kind=OriginKind(row.origin_kind),
             peer=row.peer,
