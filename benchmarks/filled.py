@@ -63,6 +63,11 @@ def _uid(study: int, *rest: int) -> str:
     return ".".join(["2.25", str((study * 2_654_435_761) % 2**32), *map(str, rest)])
 
 
+def study_uid(number: int) -> str:
+    """Give the Study Instance UID of one."""
+    return _uid(number)
+
+
 def _study(number: int, shape: _Shape) -> dict[str, object]:
     text = {"patient_name": f"Filler^{number}", "patient_name_folded": f"filler^{number}", "patient_id": f"F{number}"}
     empty = dict.fromkeys(("issuer_of_patient_id", "patient_birth_date", "patient_sex", "study_id"), "")

@@ -111,6 +111,7 @@ def _orthanc(folder: Path) -> Iterator[Listening]:
         "DicomPort": port,
         "HttpPort": free_port(),
         "DicomAlwaysAllowStore": True,
+        "DicomAlwaysAllowFind": True,
         "Plugins": [],
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))

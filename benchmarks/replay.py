@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,12 +74,13 @@ def data_set(kind: str, *, run: int, association: int, number: int) -> tuple[str
         (0x00280102, b"US", struct.pack("<H", 11)),
         (0x00280103, b"US", struct.pack("<H", 0)),
     ]
-    header = b"".join(_element(tag, vr, value) for tag, vr, value in values)
+    header = b"".join(element(tag, vr, value) for tag, vr, value in values)
     length = rows * columns * 2
     return instance, header + struct.pack("<HH2sHL", 0x7FE0, 0x10, b"OW", 0, length), _pixels(rows, columns)
 
 
-def _element(tag: int, vr: bytes, value: bytes) -> bytes:
+def element(tag: int, vr: bytes, value: bytes) -> bytes:
+    """Encode one element in Explicit VR Little Endian."""
     if len(value) % 2:
         value += b"\0" if vr == b"UI" else b" "
     return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr, len(value)) + value
@@ -102,21 +104,26 @@ class Replayer(threading.Thread):
         sop_class = KINDS[kind][0]
         self._connection = socket.create_connection(("127.0.0.1", port), timeout=120)
         self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._connection.sendall(_associate_rq(sop_class, called))
+        self._connection.sendall(associate_rq(sop_class, called))
         kind_of, content = self._read_pdu()
         if kind_of != 2:
             raise RuntimeError(f"the association was refused: PDU type {kind_of}")
-        maximum = _maximum_length(content) or 1 << 17
-        self._messages = []
-        for number in range(1, count + 1):
-            instance, header, pixels = data_set(kind, run=run, association=association, number=number)
-            command = _p_data(_store_rq(sop_class, instance, number % 65535 + 1), maximum, command=True)
-            self._messages.append(command + _p_data(header + pixels, maximum, command=False))
-        self.bytes_sent = sum(map(len, self._messages))
+        self._maximum = _maximum_length(content) or 1 << 17
+        self.take((kind, run, association, number) for number in range(1, count + 1))
         self.latencies_ms: list[float] = []
         self.gate = threading.Event()
         self.ended = 0.0
         self.failure: BaseException | None = None
+
+    def take(self, names: Iterable[tuple[str, int, int, int]]) -> None:
+        """Build the messages of instances: kind, run, association and number of each."""
+        self._messages = []
+        for kind, run, association, number in names:
+            instance, header, pixels = data_set(kind, run=run, association=association, number=number)
+            command = _store_rq(KINDS[kind][0], instance, len(self._messages) % 65535 + 1)
+            encoded = p_data(command, self._maximum, command=True)
+            self._messages.append(encoded + p_data(header + pixels, self._maximum, command=False))
+        self.bytes_sent = sum(map(len, self._messages))
 
     def run(self) -> None:
         self.gate.wait()
@@ -156,7 +163,9 @@ class Replayer(threading.Thread):
         return content
 
 
-def _associate_rq(sop_class: str, called: str) -> bytes:
+def associate_rq(sop_class: str, called: str) -> bytes:
+    """Encode a request for one context."""
+
     def item(kind: int, content: bytes) -> bytes:
         return struct.pack(">BxH", kind, len(content)) + content
 
@@ -172,18 +181,21 @@ def _maximum_length(content: bytes) -> int:
     return int(struct.unpack_from(">L", content, at)[0])
 
 
+def command_element(number: int, value: bytes) -> bytes:
+    """Encode one element of a command set."""
+    value += b"\0" * (len(value) % 2)
+    return struct.pack("<HHL", 0, number, len(value)) + value
+
+
 def _store_rq(sop_class: str, instance: str, message_id: int) -> bytes:
-    def element(number: int, value: bytes) -> bytes:
-        value += b"\0" * (len(value) % 2)
-        return struct.pack("<HHL", 0, number, len(value)) + value
-
-    command = element(0x0002, sop_class.encode()) + element(0x0100, struct.pack("<H", 1))
-    command += element(0x0110, struct.pack("<H", message_id)) + element(0x0700, b"\0\0")
-    command += element(0x0800, b"\1\0") + element(0x1000, instance.encode())
-    return element(0x0000, struct.pack("<L", len(command))) + command
+    command = command_element(0x0002, sop_class.encode()) + command_element(0x0100, struct.pack("<H", 1))
+    command += command_element(0x0110, struct.pack("<H", message_id)) + command_element(0x0700, b"\0\0")
+    command += command_element(0x0800, b"\1\0") + command_element(0x1000, instance.encode())
+    return command_element(0x0000, struct.pack("<L", len(command))) + command
 
 
-def _p_data(content: bytes, maximum: int, *, command: bool) -> bytes:
+def p_data(content: bytes, maximum: int, *, command: bool) -> bytes:
+    """Encode a command or data set, cut to the maximum."""
     room, encoded = maximum - 6, []
     for begin in range(0, len(content), room):
         part = content[begin : begin + room]

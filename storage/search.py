@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -315,17 +316,19 @@ def _moment(keys: Sequence[Key], matcher: Matcher) -> ColumnElement[bool] | None
     return matcher.moment(studies.c.study_date, studies.c.study_time, dates, times)
 
 
-def _columns(level: Level) -> list[ColumnElement[Any]]:
+@cache
+def _columns(level: Level) -> tuple[ColumnElement[Any], ...]:
+    """Give what each row has; built once, for building it costs more than the query of a key."""
     attributes = _attributes(level)
     if level is Level.STUDY:
         counts = (
             (studies.c.number_of_series - unlisted_series_in_study()).label("series_in_study"),
             (studies.c.number_of_instances - unlisted_instances_in_study()).label("instances_in_study"),
         )
-        return [attributes, studies.c.modalities, *counts]
+        return (attributes, studies.c.modalities, *counts)
     if level is Level.SERIES:
-        return [attributes, series.c.number_of_instances.label("instances_in_series")]
-    return [attributes]
+        return (attributes, series.c.number_of_instances.label("instances_in_series"))
+    return (attributes,)
 
 
 def _attributes(level: Level) -> ColumnElement[str]:
