@@ -217,6 +217,28 @@ class DiskSettings(Section):
     """How full the disk may be before the log warns."""
 
 
+class RetentionRule(Section):
+    """When one class of instances may go; a study's go together, the oldest study first."""
+
+    after_days: PositiveFloat | None = None
+    """Days after which they go, whatever room there is."""
+    at_percent: Annotated[float, Field(gt=0, le=100)] | None = None
+    """How full the disk may be before the oldest go."""
+    at_gb: PositiveFloat | None = None
+    """Gigabytes (10^9 bytes) that they may have together before the oldest go."""
+
+
+class RetentionSettings(Section):
+    """What goes in time; nothing undelivered, unconfirmed, or committed to ever does."""
+
+    sources: RetentionRule = RetentionRule(after_days=14, at_percent=80)
+    """What peers with `archive: true` sent; what others sent stays."""
+    results: RetentionRule = RetentionRule()
+    """Results that a destination has confirmed to have."""
+    release_committed_after_days: PositiveFloat | None = None
+    """Days after which a storage commitment of ours binds no more; None: it binds for ever."""
+
+
 class LogSettings(Section):
     """What the node writes to its error stream."""
 
@@ -237,6 +259,7 @@ class Settings(Section):
     quiet: QuietSettings = QuietSettings()
     delivery: DeliverySettings = DeliverySettings()
     disk: DiskSettings = DiskSettings()
+    retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
     peers: dict[str, Peer] = {}
     routes: tuple[Route, ...] = ()

@@ -219,7 +219,7 @@ def _whole_study(connection: Connection, study: Row[Any], at: datetime, by: str)
         for table in (tables.instances, tables.findings)
         for path in connection.execute(select(table.c.path).where(table.c.study_instance_uid == uid)).scalars()
     ]
-    paths += _without_variants(connection, tables.instances.c.study_instance_uid == uid)
+    paths += without_variants(connection, tables.instances.c.study_instance_uid == uid)
     deliveries, items = tables.deliveries, tables.delivery_items
     of_study = select(deliveries.c.delivery_id).where(deliveries.c.study_instance_uid == uid)
     connection.execute(delete(items).where(items.c.delivery_id.in_(of_study)))
@@ -246,18 +246,24 @@ def _part(
     connection: Connection, study: Row[Any], named: Named, rows: Sequence[Row[Any]], at: datetime, by: str
 ) -> list[str]:
     _refuse_results_and_sources(connection, study.study_instance_uid, rows)
-    paths = [row.path for row in rows] + _without_variants(connection, _those(named))
+    paths = [row.path for row in rows] + without_variants(connection, _those(named))
     for row in rows:
         state = InstanceState(row.state)
         ledger.end(connection, row.sop_instance_uid, state, reason=f"deleted as asked for by {by}", at=at)
     connection.execute(delete(tables.instances).where(_those(named)))
-    for series_instance_uid in sorted({row.series_instance_uid for row in rows}):
-        _count_series(connection, study.study_instance_uid, series_instance_uid)
-    inputs = sum(row.role == InstanceRole.INPUT for row in rows)
-    _count_study(connection, study, rows, inputs)
+    inputs = count_again(connection, study, rows)
     if inputs:
         _decide_anew(connection, study, inputs, at)
     return paths
+
+
+def count_again(connection: Connection, study: Row[Any], rows: Sequence[Row[Any]]) -> int:
+    """Count a study and its series without rows that were deleted; give how many of these were inputs."""
+    for series_instance_uid in sorted({row.series_instance_uid for row in rows}):
+        _count_series(connection, study.study_instance_uid, series_instance_uid)
+    inputs = sum(1 for row in rows if row.role == InstanceRole.INPUT)
+    _count_study(connection, study, rows, inputs)
+    return inputs
 
 
 def _refuse_results_and_sources(connection: Connection, study_instance_uid: str, rows: Sequence[Row[Any]]) -> None:
@@ -269,7 +275,7 @@ def _refuse_results_and_sources(connection: Connection, study_instance_uid: str,
         raise Undeletable("Results were made from instances among these: they go with their study alone.")
 
 
-def _without_variants(connection: Connection, wanted: ColumnElement[bool]) -> list[str]:
+def without_variants(connection: Connection, wanted: ColumnElement[bool]) -> list[str]:
     """Delete the other bytes that came under the UIDs of instances; give their files."""
     variants = tables.variants
     these = variants.c.sop_instance_uid.in_(select(tables.instances.c.sop_instance_uid).where(wanted))

@@ -172,6 +172,17 @@ class Index:
         found = {row.sop_instance_uid: row.sha256 for row in self._fetch(expired)}
         return found | {row.sop_instance_uid: row.sha256 for row in self._fetch(counting)}
 
+    def expired_inputs_of(self, study_instance_uid: str) -> int:
+        """Count the inputs of a study that retention removed and that did not come again."""
+        removed = removed_instances.c
+        gone = select(func.count(removed.sop_instance_uid.distinct()).label("gone")).where(
+            removed.study_instance_uid == study_instance_uid,
+            removed.cause == RemovalCause.EXPIRED,
+            removed.role == InstanceRole.INPUT,
+            removed.sop_instance_uid.not_in(select(instances.c.sop_instance_uid)),
+        )
+        return int(self._fetch(gone)[0].gone)
+
     def patients_of(self, study_instance_uid: str) -> list[tuple[str, ...]]:
         """Say whom the inputs of a study are of: each distinct (ID, issuer, name, birth date, sex), normalised."""
         statement = select(instances.c.patient).distinct().where(_is_input(study_instance_uid))

@@ -11,9 +11,10 @@ from sqlalchemy import Connection, Row, Select, func, select, update
 
 from configs.routes import Priority
 from storage import ledger, tables
+from storage.correction_tables import removed_instances
 from storage.database import Database
 from storage.errors import ForbiddenTransition, NotKept
-from storage.records import JobRecord, JobState, StudyState
+from storage.records import InstanceRole, JobRecord, JobState, RemovalCause, StudyState
 from storage.turns import OpenTurn, job_turn
 
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ class JobBook:
                 raise ForbiddenTransition("A later decision took the place of this job's.", job_id=job_id)
             if study.state in (StudyState.GATHERING, StudyState.QUARANTINED):
                 raise ForbiddenTransition(f"The study is {study.state}.", job_id=job_id)
+            if _has_expired(connection, job.study_instance_uid):
+                raise ForbiddenTransition("Retention removed images of the study: send it again first.", job_id=job_id)
             run_again(connection, queue, job_id, at, reason)
             ledger.move(connection, job.study_instance_uid, StudyState.ANALYSING, reason=reason, at=at)
             return _one(connection, job_id)
@@ -176,6 +179,18 @@ def run_again(connection: Connection, queue: Queue, job_id: str, at: datetime, r
     _change(connection, job_id, ended_at=None)
     priority = _one(connection, job_id).priority.rank
     queue.enqueue_analysis(connection, current_turn(connection, job_id), job_id, priority=priority)
+
+
+def _has_expired(connection: Connection, study_instance_uid: str) -> bool:
+    """Tell whether retention removed inputs of a study that did not come again."""
+    removed = removed_instances.c
+    gone = select(removed.number).where(
+        removed.study_instance_uid == study_instance_uid,
+        removed.cause == RemovalCause.EXPIRED,
+        removed.role == InstanceRole.INPUT,
+        removed.sop_instance_uid.not_in(select(tables.instances.c.sop_instance_uid)),
+    )
+    return connection.execute(gone.limit(1)).first() is not None
 
 
 def settle(connection: Connection, study_instance_uid: str, decision_number: int, at: datetime) -> None:

@@ -89,6 +89,18 @@ def plan(
     return _outcome(decision, list(notes.values()))
 
 
+def as_far_as_kept(planned: Plan, expired: int) -> Plan:
+    """Have a study that retention took images of not be analysed by the rest: a result on part of it would mislead.
+
+    `expired`: inputs that were removed and did not come again.
+    """
+    if not expired or not planned.decision.jobs:
+        return planned
+    images = "1 image was" if expired == 1 else f"{expired} images were"
+    reason = f"{images} removed by retention: send the whole study again to have it analysed anew."
+    return Plan(replace(planned.decision, jobs=()), StudyState.UNMATCHED, reason)
+
+
 def _job(match: Match, study: StudyRecord, verdict: Verdict, facts: StudyFacts, ruling: Ruling) -> tuple[NewJob, str]:
     """Draft one job, and say what its destinations lack."""
     route = match.route

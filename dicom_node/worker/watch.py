@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from dicom_node.routing.completion import verdict
-from dicom_node.routing.plan import Ruling, plan
+from dicom_node.routing.plan import Ruling, as_far_as_kept, plan
 from dicom_node.worker.evidence import Evidence, facts_of
 from dicom_node.worker.parts import CourierParts
 from dicom_node.worker.turns import Turns
@@ -111,6 +111,7 @@ class CourierWatch:
             fetched_from=prior.peer if prior else "",
         )
         planned = plan(study, said, facts, parts.index.patients_of(uid), ruling, decided_at=decided_at)
+        planned = as_far_as_kept(planned, parts.index.expired_inputs_of(uid))
         taken = take(parts.database, parts.queue, planned.decision, to=planned.to, reason=planned.reason)
         if taken:  # else an instance came meanwhile: the study goes on gathering
             self._evidence.note_pauses(uid, inputs, now)

@@ -146,6 +146,7 @@ class PaperStudy:
     senders: list[Sender] = field(default_factory=list)
     patients: list[tuple[str, ...]] = field(default_factory=list)
     asked_for_senders: int = 0
+    expired: int = 0
 
     def study(self, uid: str) -> StudyRecord:
         return self.study_record
@@ -163,6 +164,9 @@ class PaperStudy:
     def inputs_of(self, uid: str) -> list[InstanceRecord]:
         found = [one for one in self.instances.values() if one.role is InstanceRole.INPUT]
         return sorted(found, key=lambda one: (one.series_instance_uid, one.instance_number or 0))
+
+    def expired_inputs_of(self, uid: str) -> int:
+        return self.expired
 
     def digests_of(self, uid: str) -> dict[str, str]:
         return {one.sop_instance_uid: one.sha256 for one in self.inputs_of(uid)}
