@@ -7,11 +7,13 @@ from collections import OrderedDict
 from typing import Any
 
 from pydicom import Dataset, dcmread
+from pydicom.tag import Tag
 
 from dicom_node.worker.sources import sources_of
 from dicomweb.ports import Plane
 from inference.findings_codec import decode_findings
 from inference.overlay import overlay_png
+from inference.results.places import image_said
 from inference.results.plain import findings_json
 from inference.results.read import segments_of
 from inference.results.text import report_text
@@ -76,6 +78,9 @@ class KeptPictures:
             self._ready.popitem(last=False)
 
 
+_NUMBERS = [Tag(keyword) for keyword in ("SeriesNumber", "InstanceNumber", "SOPInstanceUID")]
+
+
 class KeptReadings:
     """Reads kept reports and findings."""
 
@@ -87,7 +92,14 @@ class KeptReadings:
     def text(self, sr_sop_instance_uid: str) -> str:
         """Give a kept SR as plain text."""
         with self._blobs.open(self._index.instance(sr_sop_instance_uid).path) as file:
-            return report_text(dcmread(file))
+            return report_text(dcmread(file), self._image_said)
+
+    def _image_said(self, sop_instance_uid: str) -> str:
+        try:
+            with self._blobs.open(self._index.instance(sop_instance_uid).path) as file:
+                return image_said(dcmread(file, stop_before_pixels=True, specific_tags=_NUMBERS))
+        except NotKept:
+            return ""
 
     def findings(self, run_key: str) -> dict[str, Any]:
         """Give the findings of a run as plain JSON values, with what they were made with."""

@@ -75,12 +75,12 @@ def make_basic_text(findings: Findings, evidence: Evidence, run: Run, node: Node
     return document
 
 
-def said_lines(findings: Findings) -> Iterator[str]:
+def said_lines(findings: Findings, evidence: Sequence[Dataset]) -> Iterator[str]:
     """Say all findings in sentences, one a line: what was looked for, numbers with their units, what was withheld."""
     for one in findings.observed:
         yield _observed_line(one)
     for group in findings.groups:
-        yield from _group_lines(group)
+        yield from _group_lines(group, evidence)
 
 
 def _content(
@@ -92,7 +92,7 @@ def _content(
     yield from observation_context(node)
     replaced = revision(run, evidence[0])
     first = [findings.summary, *([replaced] if replaced else [])]
-    lines = [*first, *said_lines(findings)]
+    lines = [*first, *said_lines(findings, evidence)]
     yield _section(codes.FINDINGS, codes.FINDING, lines)
     if findings.narrative:
         yield _section(codes.IMPRESSIONS, codes.IMPRESSION, findings.narrative)
@@ -134,7 +134,7 @@ def observed_said(one: Observed) -> str:
     return f"{one.presence}{score}."
 
 
-def _group_lines(group: MeasurementGroup) -> Iterator[str]:
+def _group_lines(group: MeasurementGroup, evidence: Sequence[Dataset]) -> Iterator[str]:
     side = f", {group.laterality.meaning.lower()}" if group.laterality else ""
     what = f"{group.finding.meaning}{side}"
     for figure in group.measurements:
@@ -144,7 +144,7 @@ def _group_lines(group: MeasurementGroup) -> Iterator[str]:
     for answer in group.qualitative:
         yield f"{what}: {answer.name.meaning}: {answer.value.meaning}."
     if group.location is not None:
-        yield f"{what}: {said_in_words(group.location)}"
+        yield f"{what}: {said_in_words(group.location, evidence)}"
 
 
 def figure_said(figure: Measurement) -> str:

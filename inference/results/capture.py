@@ -66,7 +66,7 @@ def make_capture(findings: Findings, evidence: Evidence, run: Run, pictures: Pic
 def make_summary(findings: Findings, evidence: Evidence, run: Run, pictures: Pictures | None, form: Form) -> Dataset:
     """Make one page that says and shows what was found."""
     drawn = drawn_key_images(findings, evidence, run, pictures, 2) if pictures is not None else ()
-    page = summary_page(findings, evidence[0], run, [each.picture for each in drawn])
+    page = summary_page(findings, evidence, run, [each.picture for each in drawn])
     capture = _capture([page], "summary", run, form)
     capture.DerivationDescription = f"Summary of {run.engine.name} {run.engine.version}."
     capture.SourceImageSequence = [source_item(each.header, each.frame_number) for each in drawn] or [

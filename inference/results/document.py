@@ -59,7 +59,7 @@ def make_document(findings: Findings, evidence: Evidence, run: Run, pictures: Pi
     sources = {str(header.SOPInstanceUID): header for header in [each.header for each in drawn] or [evidence[0]]}
     made.SourceInstanceSequence = [source_item(header) for header in sources.values()]
     made.MIMETypeOfEncapsulatedDocument = "application/pdf"
-    pdf = _pdf(page_content(findings, evidence[0], run), [each.picture for each in drawn])
+    pdf = _pdf(page_content(findings, evidence, run), [each.picture for each in drawn])
     made.EncapsulatedDocument = pdf + bytes(len(pdf) % 2)
     made.EncapsulatedDocumentLength = len(pdf)
     return made

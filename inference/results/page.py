@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from pydicom import Dataset
 
 from inference.findings import Findings
 from inference.results.drawing import wrapped
+from inference.results.evidence import Evidence
 from inference.results.pictures import Picture
 from inference.results.report_content import PageContent, page_content
 from inference.results.run import Run
@@ -22,11 +22,11 @@ _PICTURE_WIDTH = 530
 _PICTURE_HEIGHT = 470
 
 
-def summary_page(findings: Findings, source: Dataset, run: Run, pictures: Sequence[Picture]) -> Picture:
+def summary_page(findings: Findings, evidence: Evidence, run: Run, pictures: Sequence[Picture]) -> Picture:
     """Draw one page: standing, patient, summary, figures, key images, provenance."""
     image = Image.new("RGB", (_WIDTH, _HEIGHT), (255, 255, 255))
     writer = _Writer(ImageDraw.Draw(image))
-    content = page_content(findings, source, run)
+    content = page_content(findings, evidence, run)
     _write_head(writer, content)
     bottom = _HEIGHT - _MARGIN - 28 * len(content.provenance) - 20
     top = bottom - _PICTURE_HEIGHT - 20 if pictures else bottom

@@ -54,7 +54,15 @@ def coordinates_below_number(
     return [CoordinatesForMeasurement(place.graphic, np.array(place.points), _source(place, evidence))]
 
 
-def said_in_words(place: ImageLocation | SpaceLocation | None) -> str:
+def image_said(header: Dataset, frame_number: int | None = None) -> str:
+    """Name an image as a reader finds it in a viewer: by its numbers; by its UID only where it has none."""
+    series, image = text_of(header, "SeriesNumber"), text_of(header, "InstanceNumber")
+    named = image or str(header.SOPInstanceUID)
+    parts = (f"series {series}" if series else "", f"image {named}", f"frame {frame_number}" if frame_number else "")
+    return ", ".join(filter(None, parts))
+
+
+def said_in_words(place: ImageLocation | SpaceLocation | None, evidence: Sequence[Dataset]) -> str:
     """Say a mark for a reader of text."""
     if place is None:
         return ""
@@ -62,8 +70,9 @@ def said_in_words(place: ImageLocation | SpaceLocation | None) -> str:
     more = f" and {len(place.points) - 8} more points" if len(place.points) > 8 else ""
     if isinstance(place, SpaceLocation):
         return f"Place in the patient (LPS, mm), {place.graphic.lower()}: {points}{more}."
-    frame = f", frame {place.frame_number}" if place.frame_number else ""
-    return f"Place on image {place.sop_instance_uid}{frame} (column, row), {place.graphic.lower()}: {points}{more}."
+    header = next((each for each in evidence if str(each.SOPInstanceUID) == place.sop_instance_uid), None)
+    where = image_said(header, place.frame_number) if header is not None else f"image {place.sop_instance_uid}"
+    return f"Place on {where} (column, row), {place.graphic.lower()}: {points}{more}."
 
 
 def viewer_tool(place: ImageLocation | SpaceLocation | None) -> str:

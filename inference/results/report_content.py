@@ -13,6 +13,7 @@ from inference.results.basic_text import figure_said, observed_said
 from inference.results.charset import quietly
 from inference.results.drawing import drawable
 from inference.results.elements import text_of
+from inference.results.evidence import Evidence
 from inference.results.places import said_in_words
 from inference.results.run import Run, object_time
 from inference.results.sr_groups import revision
@@ -37,8 +38,9 @@ class PageContent:
     provenance: tuple[tuple[str, str], ...]
 
 
-def page_content(findings: Findings, source: Dataset, run: Run) -> PageContent:
+def page_content(findings: Findings, evidence: Evidence, run: Run) -> PageContent:
     """Gather what a page says."""
+    source = evidence[0]
     with quietly():
         identity = tuple((name, _shown(value)) for name, value in _identity(source))
     replaced = revision(run, source)
@@ -47,7 +49,7 @@ def page_content(findings: Findings, source: Dataset, run: Run) -> PageContent:
         warning=f"{words.MARK} USE - not verified by a physician - not for diagnosis",
         identity=identity,
         summary=words.cleaned(" ".join(filter(None, (findings.summary, replaced)))),
-        rows=tuple((what, words.cleaned(said)) for what, said in _rows(findings)),
+        rows=tuple((what, words.cleaned(said)) for what, said in _rows(findings, evidence)),
         narrative=tuple(words.cleaned(text) for text in findings.narrative),
         provenance=tuple(_provenance(source, run)),
     )
@@ -71,18 +73,18 @@ def _date(source: Dataset, keyword: str) -> str:
     return f"{said[:4]}-{said[4:6]}-{said[6:]}" if len(said) == 8 and said.isdigit() else said
 
 
-def _rows(findings: Findings) -> Iterator[tuple[str, str]]:
+def _rows(findings: Findings, evidence: Evidence) -> Iterator[tuple[str, str]]:
     for one in findings.observed:
         yield one.finding.meaning, observed_said(one)
     for group in findings.groups:
-        yield from ((_structure(group), said) for said in _said(group))
+        yield from ((_structure(group), said) for said in _said(group, evidence))
 
 
 def _structure(group: MeasurementGroup) -> str:
     return group.finding.meaning + (f", {group.laterality.meaning.lower()}" if group.laterality else "")
 
 
-def _said(group: MeasurementGroup) -> Iterator[str]:
+def _said(group: MeasurementGroup, evidence: Evidence) -> Iterator[str]:
     for figure in group.measurements:
         yield figure_said(figure)
     for withheld in group.not_computed:
@@ -90,7 +92,7 @@ def _said(group: MeasurementGroup) -> Iterator[str]:
     for answer in group.qualitative:
         yield f"{answer.name.meaning}: {answer.value.meaning}"
     if group.location is not None:
-        yield said_in_words(group.location)
+        yield said_in_words(group.location, evidence)
 
 
 def _provenance(source: Dataset, run: Run) -> Iterator[tuple[str, str]]:

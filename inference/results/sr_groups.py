@@ -228,7 +228,7 @@ def _placed_group(group: MeasurementGroup, evidence: Evidence, run: Run, form: F
         return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=where, **said)
     made = MeasurementsAndQualitativeEvaluations(**said)
     if not below:
-        made[0].ContentSequence.append(_text(codes.COMMENT, said_in_words(place), _CONTAINS))
+        made[0].ContentSequence.append(_text(codes.COMMENT, said_in_words(place, evidence), _CONTAINS))
     return made
 
 

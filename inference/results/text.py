@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from pydicom import Dataset
@@ -35,8 +36,32 @@ _WORDS = {
 }
 
 
-def report_text(sr: Dataset) -> str:
+#: Names an image as a reader finds it, by SOP Instance UID.
+ImageSaid = Callable[[str], str]
+
+
+@dataclass
+class _Telling:
+    """What is known while one report is written."""
+
+    image_said: ImageSaid | None
+    algorithms: set[str] = field(default_factory=set)
+    """Named already."""
+
+    def image(self, item: Dataset) -> str:
+        """Name the image of an item by its numbers; empty where they are not known."""
+        references = _items(item, "ReferencedSOPSequence") if _text(item, "ValueType") == "IMAGE" else ()
+        if self.image_said is None or not references:
+            return ""
+        said = self.image_said(_text(references[0], "ReferencedSOPInstanceUID"))
+        frame = _text(references[0], "ReferencedFrameNumber")
+        return f"{said}, frame {frame}" if said and frame else said
+
+
+def report_text(sr: Dataset, image_said: ImageSaid | None = None) -> str:
     """Write a structured report as indented text.
+
+    `image_said`: names an image as a reader finds it (its numbers), by SOP Instance UID; empty where it is not known.
 
     What a reader must find comes first: the report's standing, then its measurements in the tree's own
     order. The image library shrinks to a count. Attributes that are missing or odd are passed over, never
@@ -54,11 +79,11 @@ def report_text(sr: Dataset) -> str:
         if when:
             lines.append(f"Made: {when}")
         lines.append("")
-        lines.extend(_children(sr, 0, set()))
+        lines.extend(_children(sr, 0, _Telling(image_said)))
     return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
 
 
-def _children(item: Dataset, level: int, algorithms: set[str]) -> Iterator[str]:
+def _children(item: Dataset, level: int, telling: _Telling) -> Iterator[str]:
     """Write the items below an item; an algorithm that has been named is not named again."""
     indent = "  " * level
     if level >= DEEPEST:
@@ -66,8 +91,8 @@ def _children(item: Dataset, level: int, algorithms: set[str]) -> Iterator[str]:
         return
     children = _items(item, "ContentSequence")
     algorithm = _algorithm(children) if _text(item, "ValueType") == "CONTAINER" else ""
-    if algorithm and algorithm not in algorithms:
-        algorithms.add(algorithm)
+    if algorithm and algorithm not in telling.algorithms:
+        telling.algorithms.add(algorithm)
         yield f"{indent}Algorithm: {algorithm}"
     shown = [child for child in children if _is_shown(child, item)]
     for kind, members in groupby(shown, key=_image_kind):
@@ -76,7 +101,7 @@ def _children(item: Dataset, level: int, algorithms: set[str]) -> Iterator[str]:
             yield f"{indent}{_name(same[0]) or 'Images'}: {len(same)} {kind}"
         else:
             for child in same:
-                yield from _lines(child, level, algorithms)
+                yield from _lines(child, level, telling)
 
 
 def _algorithm(items: Sequence[Dataset]) -> str:
@@ -112,7 +137,7 @@ def _image_kind(item: Dataset) -> str:
     return "images"
 
 
-def _lines(item: Dataset, level: int, algorithms: set[str]) -> Iterator[str]:
+def _lines(item: Dataset, level: int, telling: _Telling) -> Iterator[str]:
     indent = "  " * level
     name = _name(item)
     if _concept(item) == _LIBRARY:
@@ -123,17 +148,18 @@ def _lines(item: Dataset, level: int, algorithms: set[str]) -> Iterator[str]:
     if _text(item, "ValueType") == "CONTAINER":
         tracked = [_value(child) for child in children if _concept(child) == _TRACKING_IDENTIFIER]
         yield f"{indent}{': '.join(filter(None, (name, *tracked)))}"
-        yield from _children(item, level + 1, algorithms)
+        yield from _children(item, level + 1, telling)
         return
     modifiers = [
         _value(child) for child in children if _is_inline(child, item) and _concept(child) not in _OF_ALGORITHM
     ]
     told = ", ".join(filter(None, modifiers))
-    value = _value(item) + (f" ({told})" if told else "")
+    value = telling.image(item) or _value(item)
+    value += f" ({told})" if told else ""
     first, *rest = value.split("\n") if value else [""]
     yield f"{indent}{name}: {first}" if name and first else f"{indent}{name or first}"
     yield from (f"{indent}  {line}" for line in rest)
-    yield from _children(item, level + 1, algorithms)
+    yield from _children(item, level + 1, telling)
 
 
 def _value(item: Dataset) -> str:

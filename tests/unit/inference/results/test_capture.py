@@ -13,6 +13,7 @@ from scipy import ndimage
 from inference.findings import Findings
 from inference.results.capture import MOST_FRAMES
 from inference.results.drawing import wrapped
+from inference.results.evidence import Evidence
 from inference.results.forms import Form
 from inference.results.orientation_letters import edge_letters
 from inference.results.pictures import WindowedPictures
@@ -103,7 +104,7 @@ def test_marks_are_drawn_on_their_image() -> None:
 
 def test_name_that_the_page_cannot_show_is_said_to_be_so() -> None:
     evidence = ct_headers(SpecificCharacterSet="ISO_IR 192", PatientName="\u9ad8\u6a4b^\u592a\u90ce")
-    content = page_content(Findings(summary="RESEARCH USE."), evidence[0], make_run(evidence))
+    content = page_content(Findings(summary="RESEARCH USE."), Evidence(evidence), make_run(evidence))
     assert dict(content.identity)["Patient"] == NOT_DRAWABLE
 
 

@@ -5,9 +5,22 @@ from __future__ import annotations
 import pytest
 from pydicom import Dataset, dcmread
 
+from inference.findings import ImageLocation
+from inference.results.forms import Form
+from inference.results.places import image_said, said_in_words
 from inference.results.text import report_text
-from tests.builders.findings import in_many_scripts, lungs, make_run, refused, second_run
-from tests.builders.result_sets import built, lung_set
+from tests.builders.findings import (
+    SERIES,
+    STUDY,
+    ct_headers,
+    in_many_scripts,
+    lungs,
+    make_run,
+    marked,
+    refused,
+    second_run,
+)
+from tests.builders.result_sets import built, lung_set, texts
 from tests.builders.shared_data import shared_data
 
 
@@ -108,3 +121,33 @@ def test_control_characters_do_not_reach_a_terminal() -> None:
     item.TextValue = "red \x1b[31malarm\x07"
     sr.ContentSequence = [item]
     assert "\x1b" not in report_text(sr)
+
+
+def test_images_are_named_by_their_numbers_where_they_are_known() -> None:
+    sr = built(marked()).sr
+    known = {str(header.SOPInstanceUID): image_said(header) for header in ct_headers()}
+    text = report_text(sr, lambda uid: known.get(uid, ""))
+    assert "series 2, image 4" in text
+    assert "series 2, image 5" in text
+    assert STUDY not in text
+
+
+def test_an_image_that_is_not_known_is_named_by_its_uid() -> None:
+    assert f"instance {SERIES}.4" in report_text(built(marked()).sr, lambda _: "")
+
+
+def test_words_for_a_place_name_image_and_frame() -> None:
+    header = ct_headers()[3]
+    place = ImageLocation("POINT", ((1.0, 2.0),), str(header.SOPInstanceUID), 7)
+    assert said_in_words(place, [header]).startswith(
+        "Place on series 2, image 4, frame 7 (column, row), point: 1.0, 2.0"
+    )
+    del header.InstanceNumber
+    assert f"series 2, image {SERIES}.4" in said_in_words(place, [header])
+
+
+@pytest.mark.parametrize("form", ["none+basic-text"])
+def test_report_as_text_names_no_uid_of_an_image(form: str) -> None:
+    said = texts(built(marked(), form=Form.of(form)).of_kind("text"))
+    assert any("Place on series 2, image 4" in line for line in said)
+    assert not any(SERIES in line for line in said)
