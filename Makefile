@@ -5,7 +5,7 @@ BASE := $(PYTHON3) scripts/bootstrap.py
 export OPENBLAS_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup run demo viewer test unit test-viewer check bench bench-find bench-ingest bench-dicomweb bench-results chaos conformance clean
+.PHONY: help setup run demo viewer test unit test-viewer check bench bench-find bench-ingest bench-dicomweb bench-results chaos conformance gallery clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,9 @@ bench-results: setup ## segmentations and reports, beside plain highdicom
 bench-dicomweb: setup ## metadata, retrieval, storing and queries over HTTP, beside pydicom and Orthanc
 	@$(BIN)/python -m benchmarks.metadata
 	@$(BIN)/python -m benchmarks.dicomweb
+
+gallery: setup | build ## one of each kind of result for five kinds of source, with pictures, in build/gallery
+	@$(BIN)/python -m tests.gallery build/gallery
 
 conformance: ## write CONFORMANCE.md anew from the code's tables
 	@$(BIN)/python -m dicom_node.conformance >build/CONFORMANCE.md && mv build/CONFORMANCE.md CONFORMANCE.md

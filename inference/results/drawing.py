@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ def _draw_edge(picture: npt.NDArray[np.uint8], outline: Outline, size: tuple[int
 
 def _enlargement(size: tuple[int, int]) -> int:
     """How many times larger letters and lines are than on an image of usual size: all are seen fitted to a screen."""
-    return max(1, round(min(size) / _USUAL_SIDE))
+    return max(1, math.ceil(min(size) / _USUAL_SIDE))
 
 
 class _Words:
@@ -152,8 +153,8 @@ class _Words:
     def corners(self, corner: Sequence[str], where: Sequence[str]) -> None:
         """Standing and maker at the upper left, which image at the upper right."""
         for number, line in enumerate(corner):
-            place = (self._margin, self._margin + 20 * self._times * number)
-            self._write(place, line, _GREY if number else _AMBER, 15 if number else 20)
+            down = (26 + 20 * (number - 1)) * self._times if number else 0
+            self._write((self._margin, self._margin + down), line, _GREY if number else _AMBER, 15 if number else 20)
         for number, line in enumerate(where):
             place = (self._width - self._margin, self._margin + 20 * self._times * number)
             self._write(place, line, _GREY, 15, "ra")

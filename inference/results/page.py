@@ -17,9 +17,9 @@ from inference.results.run import Run
 _WIDTH, _HEIGHT = 1240, 1754  # A4 at 150 dots per inch
 _MARGIN = 70
 _BLACK, _GREY, _RED, _LINE = (20, 20, 20), (90, 90, 90), (170, 30, 20), (200, 200, 200)
-#: Key images stand side by side above the foot of the page, so wide at most.
-_PICTURE_WIDTH = 530
+#: Key images have at least so much of the page's height, and are enlarged so much at most.
 _PICTURE_HEIGHT = 470
+_MOST_ENLARGED = 1.5
 
 
 def summary_page(findings: Findings, evidence: Evidence, run: Run, pictures: Sequence[Picture]) -> Picture:
@@ -31,15 +31,22 @@ def summary_page(findings: Findings, evidence: Evidence, run: Run, pictures: Seq
     bottom = _HEIGHT - _MARGIN - 28 * len(content.provenance) - 20
     top = bottom - _PICTURE_HEIGHT - 20 if pictures else bottom
     _write_body(writer, content, top)
-    for number, picture in enumerate(pictures[:2]):
-        placed = Image.fromarray(picture)
-        placed.thumbnail((_PICTURE_WIDTH, _PICTURE_HEIGHT))
-        image.paste(placed, (_MARGIN + number * (_PICTURE_WIDTH + 40), top + 10))
+    _paste(image, pictures[:2], top=writer.at + 20, bottom=bottom - 20)
     writer.at = bottom
     writer.rule()
     for name, value in content.provenance:
         writer.pair(name, value, size=18, height=28, colour=_GREY)
     return np.asarray(image)
+
+
+def _paste(image: Image.Image, pictures: Sequence[Picture], *, top: int, bottom: int) -> None:
+    """Set pictures below the text, side by side, as large as there is room for them."""
+    width = (_WIDTH - 2 * _MARGIN - 40 * (len(pictures) - 1)) // max(len(pictures), 1)
+    for number, picture in enumerate(pictures):
+        scale = min(width / picture.shape[1], (bottom - top) / picture.shape[0], _MOST_ENLARGED)
+        size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+        placed = Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)
+        image.paste(placed, (_MARGIN + number * (width + 40), top))
 
 
 class _Writer:

@@ -10,6 +10,7 @@ from pydicom import Dataset
 
 from inference.errors import UnusableAnswer
 from inference.results import codes, gate
+from inference.results.gate_picture import document_problems
 from inference.results.result import Result
 from tests.builders.findings import NODE, ct_headers, engine, in_many_scripts, lungs, make_run, refused
 from tests.builders.result_sets import ResultSet, built, items, lung_set, name
@@ -342,3 +343,20 @@ def test_study_whose_uid_is_odd_is_answered_all_the_same() -> None:
     headers = ct_headers(StudyInstanceUID="1.2.003.4")
     result = built(lungs(), evidence=headers, run=make_run(study_instance_uid="1.2.003.4"))
     assert result.sr.StudyInstanceUID == "1.2.003.4"
+
+
+@pytest.mark.parametrize(
+    ("stray", "refused"),
+    [
+        (b"stream\n8;Z/JS (/AA endstream\n", False),  # encoded pixels that happen to spell a name
+        (b"<< /OpenAction 3 0 R >>", True),
+        (b"<< /S /JavaScript >>", True),
+        (b"<< /Type /ObjStm >> stream\nhidden\nendstream", True),
+    ],
+)
+def test_document_is_refused_for_what_it_does_and_not_for_letters_in_its_pictures(stray: bytes, refused: bool) -> None:
+    content = b"%PDF-1.4\n" + stray + b"\n%%EOF\n"
+    document = Dataset()
+    document.EncapsulatedDocument = content + bytes(len(content) % 2)
+    document.EncapsulatedDocumentLength = len(content)
+    assert any("active" in problem for problem in document_problems(document, ct_headers())) is refused
