@@ -258,6 +258,12 @@ class Peer(Section):
         return self.sources or ((self.host,) if self.host else ())
 
     @property
+    def services(self) -> tuple[Service, ...]:
+        """Services whose contexts it gets: what it may ask for, and reports of the commitment that we ask it for."""
+        reports = isinstance(self.deliver, DeliverByDimse) and self.deliver.confirm in ("auto", "commitment")
+        return (*self.accept, "commit") if reports and "commit" not in self.accept else self.accept
+
+    @property
     def where(self) -> str:
         """Where the node reaches it, as messages and lists say; empty: nowhere."""
         if isinstance(self.deliver, DeliverByStow):

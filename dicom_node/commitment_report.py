@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydicom import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 
+from storage.confirmations import Report
 from storage.peer_records import CommitmentItem, CommitmentRecord
 
 #: Storage Commitment Push Model SOP Class and its one well-known instance. Source: PS3.4 J.3, PS3.6 Annex A.
@@ -39,6 +40,18 @@ def event_information(commitment: CommitmentRecord) -> Dataset:
     if failed:
         information.FailedSOPSequence = DicomSequence([_reference(item) for item in failed])
     return information
+
+
+def read_report(information: Dataset) -> tuple[str, Report]:
+    """Read the Event Information of a report to us: its Transaction UID and what it says."""
+    committed = {
+        str(item.get("ReferencedSOPInstanceUID", "")) for item in information.get("ReferencedSOPSequence") or ()
+    }
+    failed = {
+        str(item.get("ReferencedSOPInstanceUID", "")): int(item.get("FailureReason") or 0x0110)
+        for item in information.get("FailedSOPSequence") or ()
+    }
+    return str(information.get("TransactionUID") or ""), Report(frozenset(committed - set(failed)), failed)
 
 
 def was_taken(status: int) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, Select, exists, func, insert, select, update
 
-from storage import ledger, tables
+from storage import confirmations, ledger, tables
 from storage.correction_tables import retractions
 from storage.database import Database
 from storage.errors import ForbiddenTransition, NotKept
@@ -167,7 +167,10 @@ class Deliveries:
         """
         with self._database.write() as connection:
             if state is DeliveryState.DELIVERED:
-                _check_accepted(_one(connection, delivery_id))
+                delivery = _one(connection, delivery_id)
+                _check_accepted(delivery)
+                if delivery.state is DeliveryState.SENDING:
+                    confirmations.begin(connection, delivery_id, at)
             _end(connection, delivery_id, state, reason, at)
 
     def retry(self, delivery_id: str, reason: str, at: datetime, next_attempt_at: datetime, attempt: int) -> None:
@@ -239,8 +242,8 @@ class Deliveries:
                 raise NotKept("There is no such delivery.", delivery_id=delivery_id)
             if row.state in OPEN:
                 raise ForbiddenTransition(f"The delivery is {row.state} already.", delivery_id=delivery_id)
-            if not is_note(row.form) and (reason := _retracted(connection, row.run_key)):
-                raise ForbiddenTransition(reason, delivery_id=delivery_id)
+            if not is_note(row.form) and (retracted := _retracted(connection, row.run_key)):
+                raise ForbiddenTransition(retracted, delivery_id=delivery_id)
             ledger.move(connection, delivery_id, DeliveryState.WAITING, reason=reason, at=at)
             _change(connection, delivery_id, next_attempt_at=at, ended_at=None)
             items = tables.delivery_items

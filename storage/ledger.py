@@ -83,7 +83,8 @@ DELIVERY: dict[DeliveryState, frozenset[DeliveryState]] = {
         {DeliveryState.SENDING, DeliveryState.SUPERSEDED, DeliveryState.FAILED, DeliveryState.WITHDRAWN}
     ),
     DeliveryState.SENDING: frozenset({DeliveryState.DELIVERED, DeliveryState.WAITING, DeliveryState.FAILED}),
-    DeliveryState.DELIVERED: frozenset({DeliveryState.CONFIRMED, DeliveryState.WAITING}),
+    # accepted again and again, and not there: FAILED
+    DeliveryState.DELIVERED: frozenset({DeliveryState.CONFIRMED, DeliveryState.WAITING, DeliveryState.FAILED}),
     DeliveryState.CONFIRMED: frozenset(),
     DeliveryState.FAILED: frozenset({DeliveryState.WAITING, DeliveryState.SUPERSEDED, DeliveryState.WITHDRAWN}),
     DeliveryState.SUPERSEDED: frozenset(),

@@ -329,6 +329,23 @@ delivery_items = Table(
     Column("accepted_at", UtcDateTime),
 )
 
+#: Deliveries whose keeping at the destination is to be made sure of: how that stands.
+confirmations = Table(
+    "confirmations",
+    metadata,
+    Column("delivery_id", String(255), ForeignKey("deliveries.delivery_id"), primary_key=True),
+    Column("transaction_uid", UID, nullable=False, default=""),  # of the storage commitment that was asked for
+    Column("answer", Text, nullable=False, default=""),  # JSON: what its report says; empty: none came
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("misses", Integer, nullable=False, default=0),
+    Column("sent_again", Integer, nullable=False, default=0),
+    Column("next_attempt_at", UtcDateTime, nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("ended_at", UtcDateTime),
+    Index("ix_confirmations_next_attempt_at", "ended_at", "next_attempt_at"),
+    Index("ix_confirmations_transaction_uid", "transaction_uid"),
+)
+
 #: What destinations answered for SOP Classes: those that one refused are not tried there first.
 peer_classes = Table(
     "peer_classes",

@@ -20,6 +20,7 @@ from dicom_node.scp.reporting import GRACE_S
 from dicom_node.scp.retrieve import MOST_SUB_OPERATIONS, PENDING_EVERY_S
 from dicom_node.scp.status import ECHO_STATUSES, FIND_STATUSES, GET_STATUSES, MOVE_STATUSES, STORE_STATUSES
 from dicom_node.scu.store import PROPOSED
+from dicom_node.worker.confirm import HOLD_S, MOST_SENT_AGAIN, REPORT_WITHIN_S
 from dicom_node.worker.counts import APART_S, MOST_QUESTIONS
 from dicom_node.worker.outcomes import HTTP_STATUS, STATUS, Effect
 from inference.results.forms import IN_WORDS
@@ -179,6 +180,12 @@ def _used() -> str:
         + ", ".join(IN_WORDS[word] for word in get_args(Report))
         + ". A class whose contexts a peer rejected, or that it refused with 0x0122, is not tried there first again"
         " (`dicom-node peers learned`, `peers forget`).\n\n"
+        "Storage commitment (Push Model, N-ACTION), to make sure of what was delivered: the association stays open"
+        f" {HOLD_S:g} s for the report; it may also come on an association of the destination, which then gets the"
+        " context whether or not it may ask for commitment itself, and the role of SCP where it proposes it. Without a"
+        f" report after {REPORT_WITHIN_S:g} s, or without the service, C-FIND (Study Root, image level) by the unique"
+        " keys; of a STOW-RS service QIDO-RS. What is missing is sent again, at most"
+        f" {MOST_SENT_AGAIN} times.\n\n"
         "STOW-RS, to deliver results: one instance in a request, as it is kept, `application/dicom` in"
         " `multipart/related`. Failure Reason and Warning Reason of the instance count as the Status of the same code;"
         " an answer that names another instance is none. Redirects are not followed. Where the answer says nothing of"

@@ -22,6 +22,7 @@ from dicom_node.scu.association import Timeouts
 from dicom_node.supervisor import RoleContext
 from dicom_node.worker.aftermath import Aftermath
 from dicom_node.worker.commitments import CommitmentReports, ReportParts
+from dicom_node.worker.confirm import ConfirmationWatch
 from dicom_node.worker.counts import ArchiveCounts, ask_by_find
 from dicom_node.worker.deliver import deliver
 from dicom_node.worker.describe import Describer
@@ -37,6 +38,7 @@ from inference.pixel_process import PixelProcess
 from inference.registry import engines
 from storage.announcements import Announcements
 from storage.commitments import Commitments
+from storage.confirmations import Confirmations
 from storage.corrections import Corrections
 from storage.deletion import delete_removed_files
 from storage.deliveries import Deliveries
@@ -117,6 +119,8 @@ def run(context: RoleContext) -> None:
     cleaner = threading.Thread(target=_clean, args=(context, storage, queue), name="cleaner")
     reports = _reports(context, storage, parts.peers)
     reporter = threading.Thread(target=reports.run, args=(context.stop,), name="commitment-reports")
+    confirmer = ConfirmationWatch(Confirmations(storage.database), parts)
+    confirming = threading.Thread(target=confirmer.run, args=(context.stop,), name="confirmations")
     disk = DiskWatch(settings.disk, partial(_room, blob_root(settings)))
     disk_watch = threading.Thread(target=disk.run, args=(context.stop,), name="disk-watch")
     describer = threading.Thread(target=Describer(settings).run, args=(context.stop,), name="describer")
@@ -129,7 +133,7 @@ def run(context: RoleContext) -> None:
     corrections = threading.Thread(target=_correct, args=(context, storage, parts.peers), name="corrections")
     asked = WorkitemWatch(_workitems(storage, queue, parts.index))
     workitems = threading.Thread(target=asked.run, args=(context.stop, now), name="workitems")
-    threads = (watch, cleaner, reporter, disk_watch, describer, priors, worklists, corrections, workitems)
+    threads = (watch, cleaner, reporter, confirming, disk_watch, describer, priors, worklists, corrections, workitems)
     for thread in threads:
         thread.start()
     try:

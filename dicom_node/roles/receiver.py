@@ -16,6 +16,7 @@ from storage.announcements import Announcements
 from storage.associations import Associations
 from storage.audit import Audit
 from storage.commitments import Commitments
+from storage.confirmations import Confirmations
 from storage.index import Index
 
 
@@ -34,7 +35,7 @@ def run(context: RoleContext) -> None:
         now=now,
     )
     services: list[ScpService] = [  # what is served beside C-ECHO and C-STORE
-        CommitmentService(Commitments(storage.database, storage.blobs)),
+        CommitmentService(Commitments(storage.database, storage.blobs), Confirmations(storage.database)),
         QueryService(query),
         AnnouncementService(Announcements(storage.database)),
     ]

@@ -10,17 +10,20 @@ from typing import cast
 
 from pydicom import Dataset
 from pynetdicom import evt
-from pynetdicom.dimse_primitives import N_ACTION
+from pynetdicom.dimse_primitives import N_ACTION, N_EVENT_REPORT
 from pynetdicom.events import Event
 
-from dicom_node.commitment_report import COMMITMENT_PUSH_MODEL, COMMITMENT_PUSH_MODEL_INSTANCE
+from configs.peers import Peer
+from dicom_node.commitment_report import COMMITMENT_PUSH_MODEL, COMMITMENT_PUSH_MODEL_INSTANCE, read_report
 from dicom_node.scp.contexts import service_of
+from dicom_node.scp.register import OpenAssociation
 from dicom_node.scp.reporting import Reporting
 from dicom_node.scp.requests import (
     INVALID_ARGUMENT_VALUE,
     NO_SUCH_ACTION,
     NO_SUCH_SOP_CLASS,
     NO_SUCH_SOP_INSTANCE,
+    NOT_AUTHORIZED,
     RESOURCE_LIMITATION,
     RequestRefused,
     answer,
@@ -30,6 +33,7 @@ from dicom_node.scp.services import ScpParts
 from dicom_node.scp.status import PROCESSING_FAILURE, SUCCESS
 from dicom_node.scp.store import is_uid
 from storage.commitments import Commitments, Reference
+from storage.confirmations import Confirmations
 from storage.intake import utc_now
 
 log = logging.getLogger(__name__)
@@ -48,6 +52,7 @@ N_ACTION_STATUSES: dict[int, str] = {
     INVALID_ARGUMENT_VALUE: "Invalid argument value: no Transaction UID, no references, or they cannot be read",
     NO_SUCH_SOP_CLASS: "No such SOP Class: another than that of the presentation context",
     NO_SUCH_ACTION: "No such action: another than Request Storage Commitment",
+    NOT_AUTHORIZED: "Refused, not authorised: the peer may report to the node and not ask of it",
     RESOURCE_LIMITATION: "Resource limitation: no room, no index, or too many references; ask again",
 }
 
@@ -57,6 +62,7 @@ class CommitmentService:
     """Serves N-ACTION of the Push Model."""
 
     commitments: Commitments
+    confirmations: Confirmations
     clock: Callable[[], datetime] = utc_now
 
     def __call__(self, parts: ScpParts) -> Sequence[evt.EventHandlerType]:
@@ -66,7 +72,36 @@ class CommitmentService:
         def on_action(event: Event) -> tuple[int | Dataset, Dataset | None]:
             return answer(event, parts.register, "commitment", lambda: self._take_on(event, parts, reporting))
 
-        return [(evt.EVT_N_ACTION, on_action), *reporting.handlers()]
+        def on_report(event: Event) -> tuple[int | Dataset, None]:
+            status, _ = answer(event, parts.register, "commitment_report", lambda: self._hear(event, parts))
+            return status, None
+
+        return [(evt.EVT_N_ACTION, on_action), (evt.EVT_N_EVENT_REPORT, on_report), *reporting.handlers()]
+
+    def _hear(self, event: Event, parts: ScpParts) -> None:
+        """Record a report of what we asked a destination for.
+
+        Source: PS3.4 J.3.3.
+        """
+        request = cast(N_EVENT_REPORT, event.request)
+        entry = parts.register.of(event.assoc)
+        information = read_attributes(request.EventInformation, event, broken=INVALID_ARGUMENT_VALUE)
+        transaction_uid, report = read_report(information)
+        peer = entry.origin.peer if entry is not None else ""
+        # One peer may be listed under several names: for where it calls from, and for where results go.
+        titles = {peer, *(name for name, each in parts.peers.items() if _same(each, parts.peers.get(peer), entry))}
+        if not any(self.confirmations.reported(transaction_uid, name, report, self.clock()) for name in titles):
+            raise RequestRefused(INVALID_ARGUMENT_VALUE, "No commitment was asked for under this Transaction UID.")
+        log.info(
+            "report of commitment taken",
+            extra={
+                "action": "commitment_heard",
+                **(entry.facts if entry is not None else {}),
+                "transaction_uid": transaction_uid,
+                "committed": len(report.committed),
+                "failures": len(report.failed),
+            },
+        )
 
     def _take_on(self, event: Event, parts: ScpParts, reporting: Reporting) -> None:
         """Record one request; what it comes to is durable before it is answered.
@@ -77,6 +112,9 @@ class CommitmentService:
         entry = parts.register.of(event.assoc)
         if entry is None:  # the association ended while the request was waiting
             raise RequestRefused(PROCESSING_FAILURE, "The association has ended.")
+        peer = parts.peers.get(entry.origin.peer)
+        if peer is not None and "commit" not in peer.accept:
+            raise RequestRefused(NOT_AUTHORIZED, "This peer may report commitment to the node, and not ask for it.")
         now = self.clock()
         hold_s = reporting.grace_s + parts.settings.answer_within_s + _MARGIN_S
         commitment = self.commitments.request(
@@ -93,6 +131,11 @@ class CommitmentService:
                 "failures": sum(item.failure_reason is not None for item in commitment.items),
             },
         )
+
+
+def _same(listed: Peer, caller: Peer | None, entry: OpenAssociation | None) -> bool:
+    """Tell whether a listed peer is the AE that calls."""
+    return entry is not None and caller is not None and listed.ae_title == entry.origin.calling_ae_title
 
 
 def read_request(event: Event) -> tuple[str, list[Reference]]:

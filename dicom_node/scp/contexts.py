@@ -13,6 +13,8 @@ from pynetdicom.presentation import PresentationContext
 from configs.peers import Service
 
 VERIFICATION = "1.2.840.10008.1.1"
+#: Storage Commitment Push Model. Source: PS3.4 J.3.
+COMMITMENT = "1.2.840.10008.1.20.1"
 #: Source: PS3.4 Annex B (Storage Service Class).
 STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
 
@@ -21,7 +23,7 @@ STORAGE_SERVICE_CLASS = "1.2.840.10008.4.2"
 #: Availability Notification), C.6.1.3 (Patient Root), C.6.2.3 (Study Root).
 SERVICE_CLASSES: dict[str, Service] = {
     VERIFICATION: "echo",
-    "1.2.840.10008.1.20.1": "commit",  # Storage Commitment Push Model
+    COMMITMENT: "commit",
     "1.2.840.10008.3.1.2.3.3": "mpps",  # Modality Performed Procedure Step
     "1.2.840.10008.5.1.4.33": "ian",  # Instance Availability Notification
     "1.2.840.10008.5.1.4.1.2.1.1": "find",
@@ -164,6 +166,8 @@ def supported_contexts(
         context = build_context(abstract_syntax, taken)
         if _is_fetched(abstract_syntax, accept, roles):
             context.scu_role, context.scp_role = "store" in accept, True
+        if abstract_syntax == COMMITMENT and (roles or {}).get(abstract_syntax, (False, False))[1]:
+            context.scu_role, context.scp_role = True, True  # it brings the report of a commitment that we asked for
         supported.append(context)
     return supported
 

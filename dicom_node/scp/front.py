@@ -168,7 +168,7 @@ class Front:
         if isinstance(entry, Refused):
             _reject(upper_layer, entry)
             return
-        answer = negotiation.answer(request, peer.accept, maximum_pdu_size=self._settings.maximum_pdu_size)
+        answer = negotiation.answer(request, peer.services, maximum_pdu_size=self._settings.maximum_pdu_size)
         try:
             upper_layer.on(Event.ACCEPT, pdus.write_associate_ac(request, answer))
             accepted = sum(context.result == 0 for context in answer.contexts)

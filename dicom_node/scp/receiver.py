@@ -225,7 +225,7 @@ class Receiver:
         caller, name, peer = verdict
         wishes = association.requestor.role_selection
         roles = {str(uid): (bool(item.scu_role), bool(item.scp_role)) for uid, item in wishes.items()}
-        contexts = supported_contexts(request.presentation_context_definition_list, peer.accept, roles)
+        contexts = supported_contexts(request.presentation_context_definition_list, peer.services, roles)
         entry = self._register.enter(
             association,
             _connection_of(association),

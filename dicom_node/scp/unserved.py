@@ -19,7 +19,7 @@ from pynetdicom.events import Event
 from configs.peers import Service
 from dicom_node.scp.contexts import service_of
 from dicom_node.scp.register import OpenAssociation
-from dicom_node.scp.requests import NO_SUCH_ACTION, NO_SUCH_SOP_CLASS, NO_SUCH_SOP_INSTANCE
+from dicom_node.scp.requests import NO_SUCH_ACTION, NO_SUCH_EVENT_TYPE, NO_SUCH_SOP_CLASS, NO_SUCH_SOP_INSTANCE
 from dicom_node.scp.status import (
     INVALID_SOP_INSTANCE,
     MISTYPED_ARGUMENT,
@@ -40,7 +40,7 @@ _REQUESTS: Mapping[Service, tuple[type[DIMSEMessage], ...]] = {
     "find": (messages.C_FIND_RQ,),
     "move": (messages.C_MOVE_RQ,),
     "get": (messages.C_GET_RQ,),
-    "commit": (messages.N_ACTION_RQ,),
+    "commit": (messages.N_ACTION_RQ, messages.N_EVENT_REPORT_RQ),
     "mpps": (messages.N_CREATE_RQ, messages.N_SET_RQ),
     "ian": (messages.N_CREATE_RQ,),
 }
@@ -83,6 +83,11 @@ _MANDATORY: Mapping[type[DIMSEMessage], tuple[tuple[str, int], ...]] = {
         ("RequestedSOPClassUID", NO_SUCH_SOP_CLASS),
         ("RequestedSOPInstanceUID", NO_SUCH_SOP_INSTANCE),
         ("ActionTypeID", NO_SUCH_ACTION),
+    ),
+    messages.N_EVENT_REPORT_RQ: (
+        ("AffectedSOPClassUID", NO_SUCH_SOP_CLASS),
+        ("AffectedSOPInstanceUID", NO_SUCH_SOP_INSTANCE),
+        ("EventTypeID", NO_SUCH_EVENT_TYPE),
     ),
     messages.N_CREATE_RQ: (("AffectedSOPClassUID", NO_SUCH_SOP_CLASS),),
     messages.N_SET_RQ: (

@@ -57,10 +57,11 @@ def associate(
     contexts: Sequence[PresentationContext],
     timeouts: Timeouts,
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+    handlers: Sequence[evt.EventHandlerType] = (),
 ) -> Iterator[Association]:
     """Have an association with a peer; released at the end, aborted where the body fails.
 
-    `roles`: role selection to negotiate, where we are not SCU alone.
+    `roles`: role selection to negotiate, where we are not SCU alone; `handlers`: of what the peer may ask on it.
 
     Raises
     ------
@@ -73,7 +74,7 @@ def associate(
     """
     watchdog = _Watchdog(timeouts.whole_s)
     try:
-        association = _request(peer, calling_ae_title, contexts, timeouts, roles, watchdog)
+        association = _request(peer, calling_ae_title, contexts, timeouts, roles, handlers, watchdog)
         try:
             yield association
         except BaseException:
@@ -139,6 +140,7 @@ def _request(
     contexts: Sequence[PresentationContext],
     timeouts: Timeouts,
     roles: Sequence[SCP_SCU_RoleSelectionNegotiation],
+    handlers: Sequence[evt.EventHandlerType],
     watchdog: _Watchdog,
 ) -> Association:
     host, port, called = called_at(peer, calling_ae_title)
@@ -167,7 +169,7 @@ def _request(
             ae_title=called,
             ext_neg=list(roles),
             tls_args=None if secured is None else (cast(ssl.SSLContext, secured), server_name),
-            evt_handlers=[(evt.EVT_CONN_OPEN, on_connection)],
+            evt_handlers=[(evt.EVT_CONN_OPEN, on_connection), *handlers],
         )
     except OSError as error:
         raise PeerUnreachable(f"{say(peer)} cannot be reached: {error.strerror or error}.") from error

@@ -100,7 +100,7 @@ def _send(delivery: DeliveryRecord, peer: Peer, courier: CourierParts) -> _Outco
     missing = [uid for uid in items if uid not in there]
     try:
         if missing:
-            waiting = [_outgoing(uid, courier) for uid in missing]
+            waiting = [outgoing(uid, courier) for uid in missing]
             carry(peer, delivery.study_instance_uid, waiting, on_status, courier.dimse)
     except _NotAccepted as refused:
         answer, refused_uid, of_class = refused.answer, refused.sop_instance_uid, refused.of_class
@@ -182,7 +182,8 @@ def _note(
     )
 
 
-def _outgoing(sop_instance_uid: str, courier: CourierParts) -> Outgoing:
+def outgoing(sop_instance_uid: str, courier: CourierParts) -> Outgoing:
+    """Give a kept instance ready to be sent."""
     instance = courier.index.instance(sop_instance_uid)
     return Outgoing(
         sop_instance_uid=instance.sop_instance_uid,

@@ -141,7 +141,7 @@ def test_a_study_goes_from_orthanc_to_the_node_and_its_results_back_once(
     assert statuses == [0x0000] * 60
 
     study = node.await_state(uid, "answered", within_s=120)
-    assert [each["state"] for each in study["deliveries"]] == ["delivered"]
+    assert [each["state"] for each in study["deliveries"]] in (["delivered"], ["confirmed"])
     held = wait_until(
         lambda: (found := orthanc.modalities()) == ["CT"] * 60 + ["SEG", "SR"] and found, within_s=30, what="results"
     )
@@ -155,4 +155,11 @@ def test_a_study_goes_from_orthanc_to_the_node_and_its_results_back_once(
     assert after["decision_number"] == 1
     assert len(after["deliveries"]) == 1
     assert orthanc.modalities() == held
+    # Orthanc takes the node's request for storage commitment, and reports on an association of its own.
+    (confirmed,) = wait_until(
+        lambda: (found := node.await_state(uid, "answered")["deliveries"])[0]["state"] == "confirmed" and found,
+        within_s=60,
+        what="Orthanc commits itself to the results",
+    )
+    assert confirmed["reason"].endswith("Confirmed: it committed itself to keep them.")
     assert node.run("ledger").stdout.splitlines()[-1] == "0 unexplained"

@@ -20,6 +20,7 @@ from dicom_node.scu.association import Timeouts
 from dicom_node.worker.commitments import ReportParts, tell
 from storage.blobs import LocalBlobs
 from storage.commitments import Commitments
+from storage.confirmations import Confirmations
 from storage.database import Database
 from storage.records import Kept
 from tests.builders.ct import make_ct_instance, uid
@@ -100,7 +101,7 @@ def test_orthanc_asks_and_hears_what_is_committed_and_what_is_not(
         timeouts=Timeouts(connect_s=5, associate_s=5, answer_s=5),
         now=lambda: datetime.now(UTC),
     )
-    with listening(peers=peers, services=[CommitmentService(book)]) as here:
+    with listening(peers=peers, services=[CommitmentService(book, Confirmations(database))]) as here:
         url = orthanc(here.port)
         reports = {
             wanted: _committed(url, instances, parts)

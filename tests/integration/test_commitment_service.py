@@ -21,6 +21,7 @@ from dicom_node.scu.association import Timeouts
 from dicom_node.worker.commitments import CommitmentReports, ReportParts
 from storage.blobs import LocalBlobs
 from storage.commitments import Commitments, Reference
+from storage.confirmations import Confirmations
 from storage.database import Database
 from storage.errors import DiskFull, IndexUnavailable
 from storage.peer_records import CommitmentState
@@ -57,7 +58,8 @@ def states(book: Commitments, database: Database) -> list[tuple[str, str, int]]:
 def serving(book: Commitments, peers: dict[str, Peer] | None = None) -> AbstractContextManager[Listening]:
     """Have a receiver that serves storage commitment."""
     anyone = {"loopback": a_peer(accept=["echo", "commit"])}
-    return listening(peers=anyone if peers is None else peers, services=[CommitmentService(book)])
+    service = CommitmentService(book, Confirmations(book._database))
+    return listening(peers=anyone if peers is None else peers, services=[service])
 
 
 @contextmanager
@@ -297,8 +299,14 @@ def test_where_nothing_can_be_recorded_the_peer_is_told_so(failure: Exception, s
         assert ask(association, a_request((CT, "1.9"))) == status
 
 
+def test_a_destination_may_report_and_not_ask(book: Commitments) -> None:
+    peer = a_peer(accept=["echo", "store"], host="127.0.0.1", port=104, deliver={"by": "dimse"})
+    with serving(book, {"pacs": peer}) as here, Asker().asking(here.port) as association:
+        assert ask(association, a_request((CT, "1.9"))) == 0x0124
+
+
 def test_every_status_of_the_table_is_provoked_here() -> None:
-    provoked = {status for _, status, _ in REFUSALS} | {0x0000, 0x0110, 0x0118, 0x0213}
+    provoked = {status for _, status, _ in REFUSALS} | {0x0000, 0x0110, 0x0118, 0x0124, 0x0213}
     assert provoked == set(N_ACTION_STATUSES)
 
 

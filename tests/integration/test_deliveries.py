@@ -214,6 +214,7 @@ def test_a_failed_delivery_sends_only_the_rest_when_asked_again(node: Node) -> N
 
     delivery = node.deliveries.ask_again(delivery_id, "Asked for again.", at(4))
 
+    assert delivery.reason == "Asked for again."
     assert [item.state for item in delivery.items] == [ItemState.ACCEPTED, ItemState.WAITING]
     assert begin(node, delivery_id, 2).state is DeliveryState.SENDING
     with pytest.raises(ForbiddenTransition, match="sending already"):

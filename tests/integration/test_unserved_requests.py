@@ -16,6 +16,7 @@ from dicom_node.scu.transcoding import NativeTranscoder
 from storage.announcements import Announcements
 from storage.blobs import LocalBlobs
 from storage.commitments import Commitments
+from storage.confirmations import Confirmations
 from storage.database import Database
 from tests.builders.ct import encode, make_ct_series
 from tests.builders.dimse import (
@@ -56,7 +57,7 @@ def here(sqlite_database: Database, blobs: LocalBlobs) -> Iterator[Listening]:
     """A receiver with all services."""
     services = [
         QueryService(query_parts(sqlite_database, blobs, NativeTranscoder())),
-        CommitmentService(Commitments(sqlite_database, blobs)),
+        CommitmentService(Commitments(sqlite_database, blobs), Confirmations(sqlite_database)),
         AnnouncementService(Announcements(sqlite_database)),
     ]
     peers = {"any": a_peer(accept=["echo", "store", "find", "move", "get", "commit", "mpps", "ian"])}
@@ -124,7 +125,7 @@ def test_a_request_that_lacks_what_it_must_say_is_answered_so(
     [
         (FIND, C_MOVE, {"e0002": FIND, "e0600": "DEST", "e0700": 0}),
         (CT_IMAGE_STORAGE, C_FIND, {"e0002": FIND, "e0700": 0}),
-        (COMMIT, N_EVENT_REPORT, {"e0002": COMMIT, "e1000": COMMIT_INSTANCE, "e1002": 1}),
+        (MPPS, N_EVENT_REPORT, {"e0002": MPPS, "e1000": "1.2.3", "e1002": 1}),
         (COMMIT, N_DELETE, {"e0003": COMMIT, "e1001": COMMIT_INSTANCE}),
         (MPPS, N_GET, {"e0003": MPPS, "e1001": "1.2.3"}),
         (MPPS, N_ACTION, {"e0003": MPPS, "e1001": "1.2.3", "e1008": 1}),

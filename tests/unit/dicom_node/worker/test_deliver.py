@@ -14,6 +14,7 @@ from dicom_node.scu.store import Outgoing
 from dicom_node.worker.deliver import deliver
 from inference.results.forms import MEASUREMENT_REPORTS, SEGMENTATIONS
 from storage.records import DeliveryState, ItemState
+from storage.visibility import NOTE_FORM
 from tests.builders.stage import Stage, make_delivery, make_input
 from tests.builders.studies import at, make_peer
 
@@ -182,6 +183,13 @@ def test_a_pacs_that_takes_no_form_at_all_is_asked_for_each_once_and_ends_with_t
     assert stage.deliveries.delivery is not None
     assert "It takes no other form of it either" in stage.deliveries.delivery.reason
     assert not stage.deliveries.retried
+
+
+def test_a_note_that_takes_results_back_has_no_other_form(stage: Stage, wire: Wire) -> None:
+    stage.deliveries.delivery = replace(make_delivery("key-objects"), form=f"{NOTE_FORM}1")
+    wire.answers = [0x0122]
+    assert run(stage)[0] is DeliveryState.FAILED
+    assert not stage.deliveries.replaced
 
 
 def test_only_the_forms_that_an_entry_lists_are_tried(stage: Stage, wire: Wire) -> None:
