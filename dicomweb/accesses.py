@@ -21,11 +21,11 @@ class Accesses:
     def __init__(self, audit: Audit, now: Callable[[], datetime]) -> None:
         self._audit = audit
         self._now = now
-        self._noted: OrderedDict[tuple[str, str, str], datetime] = OrderedDict()
+        self._noted: OrderedDict[tuple[str, str | None, str], datetime] = OrderedDict()
         self._lock = threading.Lock()
 
-    def note(self, caller: Caller, study_instance_uid: str, what: str) -> None:
-        """Record that a caller looked at something of a study; it is durable when this returns."""
+    def note(self, caller: Caller, study_instance_uid: str | None, what: str) -> None:
+        """Record that a caller looked at something of a study, or searched all; it is durable when this returns."""
         key = (caller.name, study_instance_uid, what)
         now = self._now()
         with self._lock:

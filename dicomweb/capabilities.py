@@ -62,8 +62,9 @@ def routes(services: Services, requires: Requires, base_url: BaseUrl) -> APIRout
     """Give the root of the services, which tells of the others."""
     router = APIRouter(tags=["Capabilities"])
 
-    @router.api_route(PREFIX, methods=["GET", "OPTIONS"], response_class=Response)
     @router.api_route(f"{PREFIX}/", methods=["GET", "OPTIONS"], response_class=Response, include_in_schema=False)
+    @router.options(PREFIX, response_class=Response, include_in_schema=False)
+    @router.get(PREFIX, response_class=Response)
     def capabilities(request: Request, caller: Annotated[Caller, Depends(requires(""))]) -> Response:
         """Describe the services: as WADL, or as JSON where that is asked for."""
         kind = choose(accepted_by(request), (WADL, JSON, DICOM_JSON, "application/xml", "text/xml"))

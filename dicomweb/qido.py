@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
+from dicomweb.accesses import Accesses
 from dicomweb.addresses import BaseUrl
 from dicomweb.caller import Caller, Requires
 from dicomweb.errors import BadRequest
@@ -28,13 +29,14 @@ _OPTIONS = ("limit", "offset", "fuzzymatching", "orderby", "accept")
 _MOST_FIELDS = 1000
 _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
 _RETRIEVE_URL = "00081190"
+_NOUNS = {Level.STUDY: "studies", Level.SERIES: "series", Level.INSTANCE: "instances"}
 
 
-def routes(index: Index, requires: Requires, base_url: BaseUrl) -> APIRouter:
+def routes(index: Index, requires: Requires, base_url: BaseUrl, accesses: Accesses) -> APIRouter:
     """Give the search resources."""
     router = APIRouter(prefix=PREFIX, tags=["QIDO-RS"])
     may_read = Depends(requires("read"))
-    search = partial(_search, index, base_url)
+    search = partial(_search, index, base_url, accesses)
 
     @router.get("/studies")
     def studies(request: Request, caller: Annotated[Caller, may_read]) -> Response:
@@ -72,6 +74,7 @@ def routes(index: Index, requires: Requires, base_url: BaseUrl) -> APIRouter:
 def _search(
     index: Index,
     base_url: BaseUrl,
+    accesses: Accesses,
     caller: Caller,
     request: Request,
     level: Level,
@@ -83,6 +86,7 @@ def _search(
     kind = choose(accepted_by(request), (DICOM_JSON, JSON, DICOM_XML))
     query = query_of(request.query_params.multi_items(), study=study, series=series, with_parents=with_parents)
     answer = index.search(level, query, caller.visible)
+    accesses.note(caller, study, f"search for {_NOUNS[level]}")
     base = base_url(request) + PREFIX
     for row in answer.rows:
         _add_url(row, base, level, study, series)

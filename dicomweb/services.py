@@ -19,7 +19,7 @@ def services(
 ) -> tuple[tuple[str, APIRouter], ...]:
     """Give each service's name and routes."""
     return (
-        ("QIDO-RS", qido.routes(parts.index, requires, base_url)),
+        ("QIDO-RS", qido.routes(parts.index, requires, base_url, accesses)),
         ("WADO-RS", wado.routes(parts, requires, base_url, accesses)),
         ("STOW-RS", stow.routes(parts, requires, base_url)),
         ("WADO-URI", wado_uri.routes(parts, requires, accesses)),

@@ -150,3 +150,13 @@ def test_an_unindexed_value_orders_last(web: PaperWeb) -> None:
     for order, expected in (("SeriesNumber", [3, 1, 2]), ("-SeriesNumber", [1, 3, 2])):
         rows = web.client().get(f"/dicom-web/series?orderby={order}").json()
         assert [int(row["0020000E"]["Value"][0].rsplit(".", 1)[1]) for row in rows] == expected
+
+
+def test_a_search_is_in_the_audit_trail_once_for_each_look_and_without_what_was_searched_for(
+    web: PaperWeb, client: Client
+) -> None:
+    for _ in range(3):
+        assert client.get("/dicom-web/studies?PatientName=Test*").status_code == 200
+    client.get(f"/dicom-web/studies/{uid(1)}/series")
+    said = [(event.actor, event.study_instance_uid, event.detail) for event in web.audit.events()]
+    assert said == [("local", uid(1), "search for series"), ("local", None, "search for studies")]
