@@ -15,6 +15,9 @@ from inference.volume import is_localiser
 
 #: Single-frame and multi-frame secondary captures (PS3.6 Table A-1).
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+#: Values of Image Type of what was saved from a screen; Conversion Type of what is no image of its own.
+_SCREENS = frozenset({"SCREEN SAVE", "SCREENSAVE", "SCREEN CAPTURE", "SCREENSHOT", "SECONDARY CAPTURE", "DOSE INFO"})
+_CONVERTED = frozenset({"WSD", "SI", "SYN", "DF", "DI", "DRW"})
 #: A series that covers less than this is a part, or has gaps between its slices, mm.
 _WHOLE_MM = 150.0
 
@@ -48,6 +51,11 @@ def choose_series(candidates: Sequence[CandidateSeries], needs: SeriesNeeds) -> 
 def _unfit(candidate: CandidateSeries, needs: SeriesNeeds) -> str | None:
     """Say why an engine cannot read a series; None: it may."""
     header = _image_header(candidate.header)
+    return _other_kind(header, needs) or _too_little(candidate, header, needs)
+
+
+def _other_kind(header: Dataset, needs: SeriesNeeds) -> str | None:
+    """Say what a series is, where that is not what an engine reads."""
     modality = str(header.get("Modality") or "")
     if modality not in needs.modalities:
         return f"{modality or 'no modality'} instead of {' or '.join(needs.modalities)}"
@@ -56,6 +64,14 @@ def _unfit(candidate: CandidateSeries, needs: SeriesNeeds) -> str | None:
     sop_class_uid = str(header.get("SOPClassUID") or "")
     if sop_class_uid == _SECONDARY_CAPTURE or sop_class_uid.startswith(f"{_SECONDARY_CAPTURE}."):
         return "a secondary capture"
+    if is_screenshot(header):
+        return "a screenshot"
+    body_part = str(header.get("BodyPartExamined") or "").strip().upper()
+    return f"images of {body_part}, which this engine does not read" if body_part in needs.not_of else None
+
+
+def _too_little(candidate: CandidateSeries, header: Dataset, needs: SeriesNeeds) -> str | None:
+    """Say what a series of the right kind lacks."""
     images = _images(candidate)
     if images < needs.minimum_slices:
         return f"{images} {'image' if images == 1 else 'images'}, {needs.minimum_slices} are needed"
@@ -79,6 +95,15 @@ def _preference(candidate: CandidateSeries) -> tuple[bool, bool, bool, float, bo
         -_images(candidate),
         candidate.series_instance_uid,
     )
+
+
+def is_screenshot(header: Dataset) -> bool:
+    """Tell whether an image was saved from a screen: scanners keep such under the SOP Class of true images too.
+
+    Source: PS3.3 C.8.6.1.1 (Conversion Type: it was an image of something else), makers' values of Image Type.
+    """
+    words = {str(value).upper().replace("_", " ") for value in header.get("ImageType") or []}
+    return bool(words & _SCREENS) or str(header.get("ConversionType") or "").strip().upper() in _CONVERTED
 
 
 def _image_header(header: Dataset) -> Dataset:

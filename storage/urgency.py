@@ -16,9 +16,6 @@ from storage.tables import sender_pauses, study_priorities
 _STUDIES = 20
 _REMEMBERED = timedelta(days=30)
 
-#: Scheduled Procedure Step Priority (0074,1200) of a workitem → urgency. Source: PS3.3 C.30.3.1 (HIGH: as STAT).
-FROM_UPS: Mapping[str, Priority] = {"HIGH": Priority.STAT, "MEDIUM": Priority.ROUTINE, "LOW": Priority.LOW}
-
 #: Peer and calling AE title.
 SenderKey = tuple[str, str]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ from dicom_node.live_peers import LivePeers
 from dicom_node.parts import Storage, identity, now
 from dicom_node.supervisor import RoleContext
 from dicom_node.worker.analyse import infer, publish
+from dicom_node.worker.deadlines import Deadlines
 from dicom_node.worker.parts import WorkerParts
 from inference.pixel_process import PixelProcess
 from inference.registry import engines
@@ -29,6 +31,8 @@ from storage.results import ResultBook
 _MOST_DECODERS = 4
 #: Seconds that a job in hand may take to end when the node stops; later it starts again next time.
 _STOP_WITHIN_S = 10.0
+#: Exit status of a worker whose engine did not come to an end.
+_OVERDUE = 75
 
 
 def worker_parts(settings: Settings, storage: Storage, intake: Intake, peers: Mapping[str, Peer]) -> WorkerParts:
@@ -58,7 +62,13 @@ def run(context: RoleContext) -> None:
     peers = LivePeers(context.config_dir / "peers.yaml", settings.peers)
     pixels = PixelProcess(children=min(_MOST_DECODERS, os.cpu_count() or 1))
     parts = replace(worker_parts(settings, storage, intake, peers), decoder=pixels)
-    steps = (("infer", partial(infer, node=parts)), ("publish", partial(publish, node=parts)))
+    limits_s = {name: section.deadline_s for name, section in settings.engines.items()}
+    deadlines = Deadlines(parts.job_book, limits_s, now=now, end=partial(os._exit, _OVERDUE))
+    steps = (
+        ("infer", deadlines.watched(partial(infer, node=parts))),
+        ("publish", deadlines.watched(partial(publish, node=parts))),
+    )
+    watchdog = threading.Thread(target=deadlines.run, args=(context.stop,), name="deadlines", daemon=True)
     runner = Runner(
         storage.database,
         executor_id="worker-1",
@@ -66,6 +76,7 @@ def run(context: RoleContext) -> None:
         analysis=Analysis(steps=steps, book=parts.job_book),
     )
     runner.start()
+    watchdog.start()
     try:
         context.ready(engines=sorted(parts.engines))
         context.stop.wait()

@@ -32,7 +32,8 @@ class RunFacts:
         """Read what `to_json` gave."""
         engine = dict(raw["engine"])
         needs = dict(engine.pop("reads"))
-        reads = SeriesNeeds(**{**needs, "modalities": tuple(needs["modalities"])})
+        lists = {name: tuple(needs[name]) for name in ("modalities", "not_of") if name in needs}
+        reads = SeriesNeeds(**{**needs, **lists})
         parameters = tuple((str(name), str(value)) for name, value in engine.pop("parameters"))
         description = EngineDescription(
             **{**engine, "family": Code(**engine["family"])}, reads=reads, parameters=parameters

@@ -43,6 +43,13 @@ _LIMITS = (
 )
 _KERNEL_CAUTION = "The kernel's sharpness is not known to this software; a sharp one changes the figure much."
 
+#: Parts of the body without lungs, as scanners name them. Source: PS3.16 Annex L (Body Part Examined).
+_OTHER_PARTS = (
+    *("HEAD", "BRAIN", "SKULL", "FACE", "ORBIT", "SINUS", "PARANASALSINUS", "EAR", "IAC", "JAW", "MANDIBLE", "TEETH"),
+    *("PELVIS", "HIP", "KNEE", "LEG", "THIGH", "FEMUR", "CALF", "ANKLE", "FOOT", "TOE", "ARM", "HUMERUS", "ELBOW"),
+    *("FOREARM", "WRIST", "HAND", "FINGER", "SACRUM", "SIJOINT", "LSPINE", "PROSTATE", "BLADDER"),
+)
+
 
 class ClassicalLung:
     """Outlines both lungs by threshold and connectivity, and measures them."""
@@ -58,7 +65,7 @@ class ClassicalLung:
             manufacturer="dicom-node",
             family=codes.HISTOGRAM_ANALYSIS,
             digest=hashlib.sha256(json.dumps([NAME, VERSION, _PARAMETERS]).encode()).hexdigest(),
-            reads=SeriesNeeds(modalities=("CT",), minimum_slices=10, thickest_mm=10.0),
+            reads=SeriesNeeds(modalities=("CT",), minimum_slices=10, thickest_mm=10.0, not_of=_OTHER_PARTS),
             parameters=_PARAMETERS,
         )
 

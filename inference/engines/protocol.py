@@ -17,6 +17,8 @@ class SeriesNeeds:
     minimum_slices: int
     thickest_mm: float
     """Slices thicker than this are declined."""
+    not_of: tuple[str, ...] = ()
+    """Body Part Examined of series that it cannot read; what says nothing is looked at."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
+from inference.engines.lung import ClassicalLung
 from inference.engines.protocol import SeriesNeeds
 from inference.errors import UnsuitableStudy
 from inference.series import CandidateSeries, choose_series
@@ -14,7 +15,7 @@ from tests.builders.ct import make_ct_instance
 from tests.builders.series import asymmetric, make_enhanced, make_series
 from tests.builders.shared_data import shared_data
 
-NEEDS = SeriesNeeds(modalities=("CT",), minimum_slices=10, thickest_mm=10.0)
+NEEDS = SeriesNeeds(modalities=("CT",), minimum_slices=10, thickest_mm=10.0, not_of=("HEAD", "KNEE"))
 
 
 def candidate(name: str, images: int = 200, **overrides: Any) -> CandidateSeries:
@@ -60,6 +61,10 @@ def test_equal_series_are_chosen_the_same_way_every_time() -> None:
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "a localiser"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "a secondary capture"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7.4"}, "a secondary capture"),
+        ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, "a screenshot"),
+        ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN_CAPTURE"]}, "a screenshot"),
+        ({"ConversionType": "WSD"}, "a screenshot"),
+        ({"BodyPartExamined": "head"}, "images of HEAD, which this engine does not read"),
         ({"images": 9}, "9 images, 10 are needed"),
         ({"SliceThickness": "12"}, r"slices of 12\.0 mm, 10\.0 mm or less are needed"),
         ({"NumberOfFrames": 3, "images": 2}, "6 images, 10 are needed"),
@@ -98,7 +103,7 @@ def test_a_multi_frame_series_is_judged_by_its_frames() -> None:
         (("other", "pet_acrin_1.dcm"), "PT instead of CT"),
         (("other", "nm_heart_13f.dcm"), "NM instead of CT"),
         (("other", "xa_cath_75f.dcm"), "XA instead of CT"),
-        (("other", "ct_head_negative.dcm"), "1 images?, 10 are needed"),
+        (("other", "ct_head_negative.dcm"), "images of HEAD, which this engine does not read"),
         (("cxr", "nih_pa_no_finding.dcm"), "DX instead of CT"),
         (("us", "examples_palette.dcm"), "US instead of CT"),
         (("enhanced", "legacy_converted_ct_3f.dcm"), "3 images, 10 are needed"),
@@ -113,3 +118,16 @@ def test_real_series_of_other_kinds_are_declined(parts: tuple[str, ...], reason:
     header = dcmread(files[0], stop_before_pixels=True)
     with pytest.raises(UnsuitableStudy, match=reason):
         choose_series([CandidateSeries("1.1", header, len(files))], NEEDS)
+
+
+@pytest.mark.parametrize("body_part", [None, "", "CHEST", "THORAX", "ABDOMEN", "WHOLEBODY", "HEADNECK"])
+def test_a_part_that_is_not_excluded_is_looked_at(body_part: str | None) -> None:
+    one = candidate("1.1") if body_part is None else candidate("1.1", BodyPartExamined=body_part)
+    assert choose_series([one], NEEDS) is one
+
+
+def test_the_lung_engine_declines_parts_without_lungs() -> None:
+    needs = ClassicalLung().description.reads
+    with pytest.raises(UnsuitableStudy, match="images of KNEE"):
+        choose_series([candidate("1.1", BodyPartExamined="KNEE")], needs)
+    assert choose_series([candidate("1.1", BodyPartExamined="CHEST")], needs)
