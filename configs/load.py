@@ -24,7 +24,20 @@ from configs.settings import Settings
 #: File of the configuration directory → top-level keys that it may hold.
 FILES: dict[str, frozenset[str]] = {
     "node.yaml": frozenset(
-        {"node", "dimse", "http", "auth", "database", "blobs", "quiet", "delivery", "disk", "retention", "log"}
+        {
+            "node",
+            "dimse",
+            "http",
+            "auth",
+            "database",
+            "blobs",
+            "quiet",
+            "delivery",
+            "disk",
+            "retention",
+            "webhooks",
+            "log",
+        }
     ),
     "peers.yaml": frozenset({"peers"}),
     "routes.yaml": frozenset({"routes"}),

@@ -15,6 +15,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     SecretStr,
+    StringConstraints,
     model_validator,
 )
 
@@ -239,6 +240,36 @@ class RetentionSettings(Section):
     """Days after which a storage commitment of ours binds no more; None: it binds for ever."""
 
 
+WebhookEvent = Literal[
+    "study.result",
+    "study.declined",
+    "study.failed",
+    "study.quarantined",
+    "delivery.confirmed",
+    "delivery.failed",
+    "result.retracted",
+    "stuck",
+]
+
+
+class WebhookSettings(Section):
+    """One program that is told by HTTP what happens."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^/@?#]+([/?][^#]*)?$")]
+    """https, or http to a network under `allow`."""
+    secret: Annotated[SecretStr, Field(min_length=16)]
+    """Signs what is sent; both sides know it."""
+    events: tuple[WebhookEvent, ...] = ("study.result", "study.failed", "delivery.failed", "stuck")
+    patient_data: bool = False
+    """Whether Patient ID, Patient's Name and Accession Number are sent too."""
+    allow: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    """Networks that may be called though they are not public."""
+    per_minute: PositiveInt = 60
+    """Events sent in a minute at most; more wait."""
+    attempts: PositiveInt = 20
+    """Attempts before an event is given up."""
+
+
 class LogSettings(Section):
     """What the node writes to its error stream."""
 
@@ -260,6 +291,7 @@ class Settings(Section):
     delivery: DeliverySettings = DeliverySettings()
     disk: DiskSettings = DiskSettings()
     retention: RetentionSettings = RetentionSettings()
+    webhooks: dict[Annotated[str, StringConstraints(max_length=64)], WebhookSettings] = {}
     log: LogSettings = LogSettings()
     peers: dict[str, Peer] = {}
     routes: tuple[Route, ...] = ()

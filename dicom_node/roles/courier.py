@@ -47,6 +47,7 @@ from storage.index import Index
 from storage.intake import Intake
 from storage.job_book import JobBook
 from storage.jobs import Delivery, Queue, Runner
+from storage.ledger_report import Patience, Unexplained, account
 from storage.peer_classes import PeerClasses
 from storage.prior_book import PriorBook
 from storage.pruning import forget_contacts, prune
@@ -186,6 +187,13 @@ def _reports(context: RoleContext, storage: Storage, peers: Mapping[str, Peer]) 
             now=now,
         )
     )
+
+
+def _stuck(storage: Storage, queue: Queue, gathering_at_most_s: float) -> tuple[Unexplained, ...]:
+    """Give what the ledger cannot explain: it stands where it should not stay."""
+    patience = Patience(gathering_at_most_s=gathering_at_most_s)
+    said = account(storage.database, storage.blobs, now(), queue=queue, patience=patience, check_files=False)
+    return said.unexplained
 
 
 def _correct(context: RoleContext, storage: Storage, peers: Mapping[str, Peer]) -> None:
