@@ -7,16 +7,21 @@ from collections import OrderedDict
 from typing import Any
 
 from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
 from pydicom.tag import Tag
 
+from dicom_node.routing.facts import UNREADABLE
 from dicom_node.worker.sources import sources_of
 from dicomweb.ports import Plane
+from inference.errors import UnusableAnswer
 from inference.findings_codec import decode_findings
 from inference.overlay import overlay_png
+from inference.results.foreign import read_report, read_segmentation
 from inference.results.places import image_said
 from inference.results.plain import findings_json
 from inference.results.read import segments_of
 from inference.results.text import report_text
+from inference.syntaxes import NATIVE
 from inference.volume import Volume, read_volume
 from storage.blobs import BlobStore
 from storage.errors import NotKept
@@ -78,6 +83,20 @@ class KeptPictures:
             self._ready.popitem(last=False)
 
 
+def _stated(dataset: Dataset) -> dict[str, Any]:
+    if "SegmentSequence" not in dataset:
+        return findings_json(read_report(dataset))
+    # Codecs meet pixels of others in child processes alone.
+    if dataset.file_meta.TransferSyntaxUID not in NATIVE:
+        raise UnusableAnswer("compressed segmentations are not read here")
+    frames, rows, columns = (int(dataset.get(name) or 1) for name in ("NumberOfFrames", "Rows", "Columns"))
+    if frames * rows * columns > _MOST_STATED_VOXELS:
+        raise UnusableAnswer("the segmentation is too large to be read here")
+    return findings_json(read_segmentation(dataset))
+
+
+#: Bytes, and voxels of all frames, of another maker's object that is read while somebody waits.
+_MOST_STATED_BYTES, _MOST_STATED_VOXELS = 32 << 20, 1 << 27
 _NUMBERS = [Tag(keyword) for keyword in ("SeriesNumber", "InstanceNumber", "SOPInstanceUID")]
 
 
@@ -93,6 +112,24 @@ class KeptReadings:
         """Give a kept SR as plain text."""
         with self._blobs.open(self._index.instance(sr_sop_instance_uid).path) as file:
             return report_text(dcmread(file), self._image_said)
+
+    def stated(self, sop_instance_uid: str) -> dict[str, Any]:
+        """Give what a kept report or segmentation of another maker states.
+
+        Raises
+        ------
+        UnusableAnswer
+            It cannot be read as findings, or is larger than what is read while somebody waits.
+        """
+        record = self._index.instance(sop_instance_uid)
+        if record.size > _MOST_STATED_BYTES:
+            raise UnusableAnswer("the object is too large to be read here")
+        try:
+            with self._blobs.open(record.path) as file:
+                dataset = dcmread(file)
+            return _stated(dataset)
+        except (*UNREADABLE, InvalidDicomError, EOFError, RecursionError) as error:
+            raise UnusableAnswer("the object cannot be read: it is no sound DICOM instance") from error
 
     def _image_said(self, sop_instance_uid: str) -> str:
         try:

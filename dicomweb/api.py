@@ -20,8 +20,6 @@ from storage.ledger_report import Patience, account
 from storage.records import StudyState
 from storage.visibility import CANONICAL_FORM
 
-#: Segmentation and Label Map Segmentation Storage. Source: PS3.4 B.5.
-_SEGMENTATIONS = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
 #: Refused callers are shown for this long.
 REFUSED_FOR = timedelta(hours=24)
 
@@ -66,6 +64,13 @@ def _studies(parts: WebParts, requires: Requires, accesses: Accesses) -> APIRout
         accesses.note(caller, study_instance_uid, "results")
         return said
 
+    @router.get("/studies/{study_instance_uid}/findings")
+    def findings(study_instance_uid: Uid, caller: Annotated[Caller, may_read]) -> dict[str, Any]:
+        """Give what reports and segmentations of other makers state about a study, without DICOM."""
+        said = views.stated_by_others(parts, study_instance_uid, caller.visible)
+        accesses.note(caller, study_instance_uid, "findings")
+        return said
+
     @router.get("/studies/{study_instance_uid}/rules")
     def rules(study_instance_uid: Uid, caller: Annotated[Caller, may_read]) -> dict[str, Any]:
         """Try the rules on a study: which match, which term failed on what; nothing is done."""
@@ -86,7 +91,7 @@ def _studies(parts: WebParts, requires: Requires, accesses: Accesses) -> APIRout
     ) -> Response:
         """Give a picture of a segmentation on its source."""
         instance = parts.index.instance(sop_instance_uid, caller.visible)
-        if instance.study_instance_uid != study_instance_uid or instance.sop_class_uid not in _SEGMENTATIONS:
+        if instance.study_instance_uid != study_instance_uid or instance.sop_class_uid not in views.SEGMENTATIONS:
             raise NotKept("The study has no such segmentation.")
         accesses.note(caller, study_instance_uid, "overlay")
         picture = parts.pictures.overlay(sop_instance_uid, plane)

@@ -81,6 +81,16 @@ class Readings(Protocol):
         """Give the findings of a run as plain JSON values; what they were made with, too."""
         ...
 
+    def stated(self, sop_instance_uid: str) -> dict[str, Any]:
+        """Give what a kept report or segmentation of another maker states, as plain JSON values.
+
+        Raises
+        ------
+        NodeError
+            It cannot be read as findings; the message says why.
+        """
+        ...
+
 
 class Rules(Protocol):
     """The rules as they stand now."""

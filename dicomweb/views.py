@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from configs.errors import NodeError
 from dicomweb.ports import WebParts
 from storage.decisions import decisions_of
 from storage.ledger_report import Account
@@ -13,6 +14,8 @@ from storage.prior_book import PriorBook, PriorFetch
 from storage.records import (
     Decision,
     DeliveryRecord,
+    InstanceRecord,
+    InstanceRole,
     JobRecord,
     ResultRecord,
     StudyFilter,
@@ -24,7 +27,13 @@ from storage.rejections import Note
 from storage.retractions import Retraction
 from storage.way import way_of
 
-RESULTS_SCHEMA = "results/1"
+RESULTS_SCHEMA, STATED_SCHEMA = "results/1", "stated/1"
+#: Segmentation and Label Map Segmentation Storage. Source: PS3.4 B.5.
+SEGMENTATIONS = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})
+#: Enhanced, Comprehensive and Comprehensive 3D SR Storage.
+REPORTS = frozenset(f"1.2.840.10008.5.1.4.1.1.88.{number}" for number in (22, 33, 34))
+#: Objects of others that one answer reads at most.
+MOST_STATED = 50
 
 
 def moment(at: datetime | None) -> str | None:
@@ -86,6 +95,37 @@ def study_results(parts: WebParts, study_instance_uid: str, visible: StudyFilter
         "state": study.state.value,
         "reason": study.reason,
         "results": list(runs.values()),
+    }
+
+
+def stated_by_others(parts: WebParts, study_instance_uid: str, visible: StudyFilter) -> dict[str, Any]:
+    """What reports and segmentations of other makers state about a study; nothing of it was checked here."""
+    parts.index.study(study_instance_uid, visible)
+    found = [
+        each
+        for each in parts.index.instances_of(study_instance_uid, visible=visible)
+        if each.role is InstanceRole.DOCUMENT and each.sop_class_uid in (*SEGMENTATIONS, *REPORTS)
+    ]
+    return {
+        "schema": STATED_SCHEMA,
+        "study_instance_uid": study_instance_uid,
+        "objects": [_stated(parts, each) for each in found[:MOST_STATED]],
+        "left_out": max(0, len(found) - MOST_STATED),
+    }
+
+
+def _stated(parts: WebParts, instance: InstanceRecord) -> dict[str, Any]:
+    findings, refusal = None, ""
+    try:
+        findings = parts.readings.stated(instance.sop_instance_uid)
+    except NodeError as error:
+        refusal = str(error)
+    return {
+        "series_instance_uid": instance.series_instance_uid,
+        "sop_instance_uid": instance.sop_instance_uid,
+        "sop_class_uid": instance.sop_class_uid,
+        "findings": findings,
+        "not_read": refusal,
     }
 
 

@@ -68,6 +68,11 @@ class PaperReadings:
             raise NotKept
         return {"run_key": run_key, "summary": "RESEARCH USE. Made up."}
 
+    def stated(self, sop_instance_uid: str) -> dict[str, Any]:
+        if sop_instance_uid not in self.texts:
+            raise NotKept("It cannot be read.")
+        return {"summary": self.texts[sop_instance_uid]}
+
 
 class _InProcess(httpx.BaseTransport):
     """Hands requests to the application, as if they came from an address."""
