@@ -3,8 +3,10 @@
 # No postponed annotations here: the framework reads `Annotated[…, Depends]` made inside functions.
 
 import logging
+from collections import deque
 from collections.abc import Iterable
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, BinaryIO, cast
@@ -30,7 +32,7 @@ from dicomweb.uploads import BodyPart, Pull, media_type, parts_in, single, worke
 from storage.blobs import BlobStore
 from storage.errors import UnreadableInstance, UnsupportedSyntax
 from storage.failures import OUT_OF_RESOURCES, reason_for
-from storage.intake import Intake
+from storage.intake import Incoming, Intake
 from storage.part10 import FileMeta, read_file_meta
 from storage.records import Kept, Origin, OriginKind
 
@@ -40,6 +42,8 @@ _MEGABYTE = 1_000_000
 _PIECE = 1 << 20
 #: Requests to store that are worked on at the same time; others wait, so that slow ones take no thread of a reader.
 _AT_ONCE = 16
+#: Instances that are made durable while the next ones come in, of all requests and of one.
+_SYNCING, _SYNCING_OF_ONE = 16, 6
 _TYPES = (DICOM, *METADATA_TYPES)
 #: The request itself is broken: there are no further parts.
 _BROKEN = (Unfinished, BadRequest)
@@ -92,6 +96,7 @@ class _Store:
         self._base_url = base_url
         self._limiter: CapacityLimiter | None = None
         self._settings = parts.settings
+        self._syncing = ThreadPoolExecutor(_SYNCING, thread_name_prefix="stow")
 
     async def answer(self, request: Request, study: str | None) -> Response:
         """Store what a request brings, and say of each instance what became of it."""
@@ -106,7 +111,7 @@ class _Store:
 
         def work(pull: Pull) -> _Outcome:
             parts = parts_in(pull, boundary, most) if sent.name == MULTIPART else iter([single(pull, sent, most)])
-            return _Keeping(self._intake, self._blobs, origin, study).all_of(parts)
+            return _Keeping(self._intake, self._blobs, self._syncing, origin, study).all_of(parts)
 
         if self._limiter is None:
             self._limiter = CapacityLimiter(_AT_ONCE)
@@ -141,8 +146,12 @@ class _Store:
 class _Keeping:
     """Keeps what one request brings, part by part."""
 
-    def __init__(self, intake: Intake, blobs: BlobStore, origin: Origin, study: str | None) -> None:
+    def __init__(
+        self, intake: Intake, blobs: BlobStore, syncing: ThreadPoolExecutor, origin: Origin, study: str | None
+    ) -> None:
         self._intake = intake
+        self._syncing = syncing
+        self._pending: deque[tuple[FileMeta, Future[Kept]]] = deque()
         self._origin = origin
         self._study = study
         self._assembly = Assembly(blobs, intake.check_reserve)
@@ -151,13 +160,16 @@ class _Keeping:
     def all_of(self, parts: Iterable[BodyPart]) -> _Outcome:
         """Keep the instances of all parts, and say what became of each."""
         with closing(self._assembly):
-            for part in parts:
-                if part.kind.name == DICOM:
-                    self._keep_file(part)
-                elif part.kind.name in METADATA_TYPES or self._assembly.count:
-                    self._keep_assembled(part)
-                else:
-                    self._failed(None, UnreadableInstance())
+            try:
+                for part in parts:
+                    if part.kind.name == DICOM:
+                        self._keep_file(part)
+                    elif part.kind.name in METADATA_TYPES or self._assembly.count:
+                        self._keep_assembled(part)
+                    else:
+                        self._failed(None, UnreadableInstance())
+            finally:
+                self._settle(0)
             for meta in self._assembly.broken:
                 self._failed(meta, UnreadableInstance())
             for instance in self._assembly.rest():
@@ -195,10 +207,26 @@ class _Keeping:
 
     def _keep(self, meta: FileMeta, pieces: Iterable[bytes]) -> None:
         uids = (meta.sop_class_uid, meta.sop_instance_uid, meta.transfer_syntax_uid)
-        with self._intake.open(self._origin, *uids) as incoming:
+        with ExitStack() as stack:
+            incoming = stack.enter_context(self._intake.open(self._origin, *uids))
             for piece in pieces:
                 incoming.write(piece)
-            self._outcome.kept.append((incoming.keep(study_instance_uid=self._study), meta.sop_class_uid))
+            held = stack.pop_all()
+        self._pending.append((meta, self._syncing.submit(self._made_durable, incoming, held)))
+        self._settle(_SYNCING_OF_ONE)
+
+    def _made_durable(self, incoming: Incoming, held: ExitStack) -> Kept:
+        with held:
+            return incoming.keep(study_instance_uid=self._study)
+
+    def _settle(self, most: int) -> None:
+        """Wait until no more than so many are on their way, and note what became of the others, in their order."""
+        while len(self._pending) > most:
+            meta, kept = self._pending.popleft()
+            try:
+                self._outcome.kept.append((kept.result(), meta.sop_class_uid))
+            except NodeError as error:
+                self._failed(meta, error)
 
     def _failed(self, meta: FileMeta | None, error: NodeError) -> None:
         too_large = isinstance(error, TooLarge)
