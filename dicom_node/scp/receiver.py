@@ -39,7 +39,7 @@ from dicom_node.scp.server import BoundedServer, Reception, Secure, listen, secu
 from dicom_node.scp.services import ScpParts, ScpService
 from dicom_node.scp.status import SUCCESS
 from dicom_node.scp.store import StoreParts, handle_store
-from dicom_node.scp.unserved import answer_unserved
+from dicom_node.scp.unserved import answer_unserved, guard_decoding
 from dicom_node.tls import incoming_context
 from storage.associations import Associations
 from storage.intake import Intake, utc_now
@@ -239,6 +239,7 @@ class Receiver:
             return entry
         association.acceptor.supported_contexts = contexts
         _acknowledge_user(association)
+        guard_decoding(association)
         return None
 
     def _on_established(self, event: Event) -> None:

@@ -39,7 +39,7 @@ UNRECOGNIZED_OPERATION = 0x0211
 RESOURCE_LIMITATION = 0x0213
 
 #: What pydicom raises where bytes are no data set.
-_BROKEN = (
+BROKEN = (
     AttributeError,
     BytesLengthException,
     EOFError,
@@ -149,6 +149,6 @@ def read_attributes(encoded: BytesIO | None, event: Event, *, broken: int) -> Da
         dataset = decode(encoded, syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated)
         for _ in dataset.iterall():
             pass
-    except _BROKEN as error:
+    except BROKEN as error:
         raise RequestRefused(broken, "The data set cannot be read.") from error
     return dataset

@@ -13,13 +13,15 @@ from typing import Any, cast
 from pydicom import Dataset
 from pynetdicom import dimse_messages as messages
 from pynetdicom import dimse_primitives as primitives
+from pynetdicom.association import Association
 from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.events import Event
+from pynetdicom.pdu_primitives import P_DATA
 
 from configs.peers import Service
 from dicom_node.scp.contexts import service_of
 from dicom_node.scp.register import OpenAssociation
-from dicom_node.scp.requests import NO_SUCH_ACTION, NO_SUCH_EVENT_TYPE, NO_SUCH_SOP_CLASS, NO_SUCH_SOP_INSTANCE
+from dicom_node.scp.requests import BROKEN, NO_SUCH_ACTION, NO_SUCH_EVENT_TYPE, NO_SUCH_SOP_CLASS, NO_SUCH_SOP_INSTANCE
 from dicom_node.scp.status import (
     INVALID_SOP_INSTANCE,
     MISTYPED_ARGUMENT,
@@ -123,6 +125,24 @@ def answer_unserved(event: Event, entry: OpenAssociation) -> bool:
     del command.MessageID
     event.assoc.dimse.send_msg(reply, cast(int, message.context_id))
     return True
+
+
+def guard_decoding(association: Association) -> None:
+    """Have bytes that are no command end their association by an abort: pynetdicom's thread would die of them.
+
+    Source: PS3.8 Table 9-10 (Evt19).
+    """
+    receive = association.dimse.receive_primitive
+
+    def guarded(primitive: P_DATA) -> None:
+        try:
+            receive(primitive)
+        except (*BROKEN, IndexError) as error:
+            facts = {"action": "association_aborted", "host": association.requestor.address}
+            log.warning("association aborted: no command", extra={**facts, "error": type(error).__name__})
+            association.dul.event_queue.put("Evt19")
+
+    setattr(association.dimse, "receive_primitive", guarded)  # noqa: B010 (mypy knows a method there)
 
 
 def _fill_in(message: DIMSEMessage, abstract_syntax: str) -> None:
