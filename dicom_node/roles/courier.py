@@ -82,7 +82,6 @@ def run(context: RoleContext) -> None:
     queue = Queue(storage.database)
     deliveries = Deliveries(storage.database, queue)
     peers = LivePeers(context.config_dir / "peers.yaml", settings.peers)
-    intake = storage.intake(settings)
     asking = ThreadPoolExecutor(_QUESTIONS_AT_ONCE, "archive-counts")
     ask = partial(ask_by_find, calling_ae_title=settings.dimse.ae_title)
     parts = CourierParts(
@@ -116,6 +115,27 @@ def run(context: RoleContext) -> None:
         delivery=Delivery(deliver=partial(deliver, courier=parts), book=deliveries),
     )
     runner.start()
+    threads = _beside(context, storage, queue, parts, intake)
+    for thread in threads:
+        thread.start()
+    try:
+        context.ready()
+        context.stop.wait()
+    finally:
+        for thread in threads:
+            thread.join()
+        asking.shutdown(cancel_futures=True)
+        runner.stop(_STOP_WITHIN_S)
+        pixels.close()
+        intake.close()
+        storage.close()
+
+
+def _beside(
+    context: RoleContext, storage: Storage, queue: Queue, parts: CourierParts, intake: Intake
+) -> tuple[threading.Thread, ...]:
+    """What goes on beside deliveries, each in a thread of its own that ends when the role is told to stop."""
+    settings, peers = context.settings, parts.peers
     watch = threading.Thread(target=CourierWatch(parts, since=now()).run, args=(context.stop,), name="watch")
     cleaner = threading.Thread(target=_clean, args=(context, storage, queue), name="cleaner")
     reports = _reports(context, storage, parts.peers)
@@ -134,21 +154,7 @@ def run(context: RoleContext) -> None:
     corrections = threading.Thread(target=_correct, args=(context, storage, parts.peers), name="corrections")
     asked = WorkitemWatch(_workitems(storage, queue, parts.index))
     workitems = threading.Thread(target=asked.run, args=(context.stop, now), name="workitems")
-    threads = (watch, cleaner, reporter, confirming, disk_watch, describer, priors, worklists, corrections, workitems)
-    for thread in threads:
-        thread.start()
-    try:
-        context.ready()
-        context.stop.wait()
-    finally:
-        for thread in threads:
-            thread.join()
-        asking.shutdown(cancel_futures=True)
-        intake.close()
-        runner.stop(_STOP_WITHIN_S)
-        pixels.close()
-        intake.close()
-        storage.close()
+    return (watch, cleaner, reporter, confirming, disk_watch, describer, priors, worklists, corrections, workitems)
 
 
 def _prior_parts(context: RoleContext, parts: CourierParts, intake: Intake) -> PriorParts:
