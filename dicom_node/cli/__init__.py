@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "rerun": "studies",
     "ledger": "studies",
     "peers": "peers",
+    "deliveries": "deliveries",
     "keys": "keys",
     "engines": "engines",
     "reconcile": "reconcile",

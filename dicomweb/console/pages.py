@@ -20,8 +20,9 @@ from dicomweb.api import REFUSED_FOR, ledger_of, report_of, study_state
 from dicomweb.auth import SESSION_COOKIE, SESSION_LASTS_S, Access
 from dicomweb.caller import Caller
 from dicomweb.errors import NotAuthenticated
-from dicomweb.names import Uid
+from dicomweb.names import DeliveryId, Uid
 from dicomweb.ports import WebParts
+from storage.audit import AuditAction, AuditOutcome
 from storage.errors import NotKept
 from storage.records import StudyState
 from storage.visibility import CANONICAL_FORM
@@ -117,6 +118,14 @@ def _rooms(parts: WebParts, pages: "Pages", access: Access, accesses: Accesses) 
         page: Annotated[int, Query(ge=1, le=100_000)] = 1,
     ) -> Response:
         return pages.studies(caller, state, page)
+
+    @router.post("/console/deliveries/{delivery_id}/retry")
+    def retry(delivery_id: DeliveryId, caller: Annotated[Caller, Depends(access.requires("operate"))]) -> Response:
+        uid = parts.deliveries.delivery(delivery_id).study_instance_uid
+        parts.index.study(uid, caller.visible)
+        parts.deliveries.ask_again(delivery_id, f"asked for by {caller.name}", parts.now())
+        parts.audit.record(AuditAction.OPERATE, caller.name, uid, AuditOutcome.DONE, "retry of a delivery", parts.now())
+        return RedirectResponse(f"/console/studies/{uid}", status_code=303)
 
     @router.get("/console/studies/{study_instance_uid}")
     def study(study_instance_uid: Uid, caller: Annotated[Caller, may_look]) -> HTMLResponse:

@@ -63,6 +63,7 @@ NEEDED: dict[tuple[str, str], str] = {
     ("POST", "/api/studies/{study_instance_uid}/identity"): "operate",
     ("POST", "/api/studies/{study_instance_uid}/retract"): "retract",
     ("POST", "/api/deliveries/{delivery_id}/retry"): "operate",
+    ("POST", "/console/deliveries/{delivery_id}/retry"): "operate",
     ("POST", "/dicom-web/studies"): "store",
     ("POST", STUDY): "store",
     ("GET", "/wado"): "read",
