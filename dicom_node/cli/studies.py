@@ -172,7 +172,7 @@ def ledger(
         for subject, states in said.counts.items():
             since = said.oldest[subject]
             told = (f"{count} {state} (oldest {since[state]:%Y-%m-%d %H:%M})" for state, count in states.items())
-            typer.echo(f"{subject:<10}" + (", ".join(told) or "none"))
+            typer.echo(f"{subject:<12}" + (", ".join(told) or "none"))
         for each in said.unexplained:
             typer.echo(f"UNEXPLAINED {each.subject} {each.subject_id}: {each.why}")
         typer.echo(f"{len(said.unexplained)} unexplained")
