@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import PlainTextResponse, Response
 
-from dicomweb import correcting, views
+from dicomweb import correcting, seg_pictures, views
 from dicomweb.accesses import Accesses
 from dicomweb.caller import Caller, Requires
 from dicomweb.errors import BadRequest, NotAllowed
@@ -90,9 +90,7 @@ def _studies(parts: WebParts, requires: Requires, accesses: Accesses) -> APIRout
         study_instance_uid: Uid, sop_instance_uid: Uid, plane: Plane, caller: Annotated[Caller, may_read]
     ) -> Response:
         """Give a picture of a segmentation on its source."""
-        instance = parts.index.instance(sop_instance_uid, caller.visible)
-        if instance.study_instance_uid != study_instance_uid or instance.sop_class_uid not in views.SEGMENTATIONS:
-            raise NotKept("The study has no such segmentation.")
+        seg_pictures.segmentation(parts, caller.visible, study_instance_uid, sop_instance_uid)
         accesses.note(caller, study_instance_uid, "overlay")
         picture = parts.pictures.overlay(sop_instance_uid, plane)
         return Response(picture, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})

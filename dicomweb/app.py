@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from dicomweb import api, capabilities, health, problems
+from dicomweb import api, capabilities, health, problems, seg_pictures
 from dicomweb.accesses import Accesses
 from dicomweb.addresses import base_url_of
 from dicomweb.auth import Access
@@ -51,6 +51,7 @@ def create_app(parts: WebParts) -> FastAPI:
         app.include_router(router)
     app.include_router(health.routes(parts, access.requires))
     app.include_router(api.routes(parts, access.requires, accesses))
+    app.include_router(seg_pictures.routes(parts, access.requires, accesses))
     app.include_router(capabilities.routes(served, access.requires, base_url))
     app.include_router(pages.routes(parts, console, access, accesses))
     app.include_router(pages.about(app, console, access))

@@ -69,6 +69,16 @@ class PixelWork(Protocol):
         """Give one frame as a picture; `window`: center and width."""
         ...
 
+    def drawn_on(self, seg: BinaryIO) -> tuple[str, int]:
+        """Give the image and frame (from 1) on which a segmentation has most."""
+        ...
+
+    def overlay(
+        self, seg: BinaryIO, image: BinaryIO, frame_index: int, *, form: Literal["PNG", "JPEG"], quality: int = 90
+    ) -> bytes:
+        """Draw a segmentation of any maker on a frame of an image."""
+        ...
+
 
 class Readings(Protocol):
     """Results as people and programs read them."""

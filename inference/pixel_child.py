@@ -14,6 +14,7 @@ import struct
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any, BinaryIO
 
 from inference.errors import CannotTranscode, InferenceError, NoSuchFrame, UnreadablePixels
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    beginning, descriptors, _, _ = socket.recv_fds(connection, 4, 2)
+    beginning, descriptors, _, _ = socket.recv_fds(connection, 4, 3)
     if not beginning:
         return None
     while len(beginning) < 4:
@@ -63,9 +64,12 @@ def _limit_cpu(seconds: float) -> None:
 
 def _answer(request: Mapping[str, Any], descriptors: list[int]) -> dict[str, Any]:
     try:
-        with open(descriptors[0], "rb") as instance, open(descriptors[1], "r+b") as output:
+        with ExitStack() as stack:
+            instance = stack.enter_context(open(descriptors[0], "rb"))
+            output = stack.enter_context(open(descriptors[1], "r+b"))
+            others = [stack.enter_context(open(each, "rb")) for each in descriptors[2:]]
             instance.seek(0)
-            return {"said": _WORK[request["work"]](instance, output, request["how"])}
+            return {"said": _WORK[request["work"]](instance, output, request["how"], *others)}
     except InferenceError as error:
         name = type(error).__name__
         return {"error": name if name in ERRORS else UnreadablePixels.__name__, "why": str(error)}
@@ -90,6 +94,19 @@ def _digest(instance: BinaryIO, *_: object) -> str:
     return pixel_digest(instance)
 
 
+# Readers of segmentations take as long to import as all else here: only a child that needs them has them.
+def _drawn_on(instance: BinaryIO, *_: object) -> tuple[str, int]:
+    from inference.seg_picture import drawn_on
+
+    return drawn_on(instance)
+
+
+def _overlay(instance: BinaryIO, output: BinaryIO, how: Mapping[str, Any], image: BinaryIO) -> None:
+    from inference.seg_picture import overlay
+
+    output.write(overlay(instance, image, how["frame_index"], how["form"], quality=how["quality"]))
+
+
 def _picture(instance: BinaryIO, output: BinaryIO, how: Mapping[str, Any]) -> None:
     window = None if how["window"] is None else Window(*how["window"])
     array = render_frame(instance, how["frame_index"], window=window)
@@ -100,11 +117,13 @@ def _picture(instance: BinaryIO, output: BinaryIO, how: Mapping[str, Any]) -> No
     output.write(to_picture(array, how["form"], quality=how["quality"]))
 
 
-_WORK: dict[str, Callable[[BinaryIO, BinaryIO, Mapping[str, Any]], str | None]] = {
+_WORK: dict[str, Callable[..., object]] = {
     "transcode": _transcode,
     "frame": _frame,
     "digest": _digest,
     "picture": _picture,
+    "drawn_on": _drawn_on,
+    "overlay": _overlay,
 }
 
 

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Empty, LifoQueue
@@ -153,6 +153,31 @@ class PixelProcess:
         }
         return self._bytes("picture", part10, how)
 
+    def drawn_on(self, seg: BinaryIO) -> tuple[str, int]:
+        """Give the image and frame (from 1) on which a segmentation has most.
+
+        Raises
+        ------
+        UnreadablePixels, PixelWorkStopped
+        """
+        file, said = self._work("drawn_on", seg, {})
+        file.close()
+        uid, number = cast(list[Any], said)
+        return str(uid), int(number)
+
+    def overlay(
+        self, seg: BinaryIO, image: BinaryIO, frame_index: int, *, form: Literal["PNG", "JPEG"], quality: int = 90
+    ) -> bytes:
+        """Draw a segmentation of any maker on a frame of an image.
+
+        Raises
+        ------
+        NoSuchFrame, UnreadablePixels, PixelWorkStopped
+        """
+        how = {"frame_index": frame_index, "form": form, "quality": quality}
+        with self._work("overlay", seg, how, beside=image)[0] as file:
+            return file.read()
+
     def digest(self, part10: BinaryIO) -> str:
         """Digest the decoded frames: equal where the pixels are the same, whatever the transfer syntax.
 
@@ -176,12 +201,20 @@ class PixelProcess:
         with self._work(work, part10, how)[0] as file:
             return file.read()
 
-    def _work(self, work: str, part10: BinaryIO, how: dict[str, Any]) -> tuple[BinaryIO, object]:
-        """Have a child do one piece of work; give the file with its answer, at the start, and what it said."""
-        with self._descriptor(part10) as descriptor, self._child() as child:
+    def _work(
+        self, work: str, part10: BinaryIO, how: dict[str, Any], *, beside: BinaryIO | None = None
+    ) -> tuple[BinaryIO, object]:
+        """Have a child do one piece of work; give the file with its answer, at the start, and what it said.
+
+        `beside`: a second instance that the work needs.
+        """
+        with ExitStack() as stack:
+            descriptor = stack.enter_context(self._descriptor(part10))
+            others = () if beside is None else (stack.enter_context(self._descriptor(beside)),)
+            child = stack.enter_context(self._child())
             output = cast(BinaryIO, tempfile.TemporaryFile(dir=self._scratch))  # noqa: SIM115 (the caller closes it)
             try:
-                said = child.do({"work": work, "how": how}, (descriptor, output.fileno()))
+                said = child.do({"work": work, "how": how}, (descriptor, output.fileno(), *others))
             except BaseException:
                 output.close()
                 raise

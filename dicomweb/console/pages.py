@@ -22,6 +22,7 @@ from dicomweb.caller import Caller
 from dicomweb.errors import NotAuthenticated
 from dicomweb.names import DeliveryId, Uid
 from dicomweb.ports import WebParts
+from dicomweb.seg_pictures import segmentations_of_others
 from storage.audit import AuditAction, AuditOutcome
 from storage.errors import NotKept
 from storage.records import StudyState
@@ -218,7 +219,13 @@ class Pages:
         busy = study["state"] in ("gathering", "analysing")
         return self.answer(
             "study.html",
-            {"study": study, "report": report, "here": "studies", "refresh": 3 if busy else 0},
+            {
+                "study": study,
+                "report": report,
+                "segmentations": segmentations_of_others(self._parts, study_instance_uid, caller.visible),
+                "here": "studies",
+                "refresh": 3 if busy else 0,
+            },
             caller=caller,
         )
 

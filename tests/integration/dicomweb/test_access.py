@@ -56,6 +56,7 @@ NEEDED: dict[tuple[str, str], str] = {
     ("GET", "/api/studies/{study_instance_uid}/rules"): "read",
     ("GET", "/api/studies/{study_instance_uid}/report.txt"): "read",
     ("GET", "/api/studies/{study_instance_uid}/results/{sop_instance_uid}/overlay/{plane}.png"): "read",
+    ("GET", "/api/studies/{study_instance_uid}/instances/{sop_instance_uid}/overlay"): "read",
     ("POST", "/api/studies/{study_instance_uid}/rerun"): "operate",
     ("GET", "/api/studies/{study_instance_uid}/corrections"): "read",
     ("POST", "/api/studies/{study_instance_uid}/corrections/apply"): "operate",
