@@ -6,7 +6,9 @@ import base64
 import contextlib
 import itertools
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 from io import BytesIO
@@ -64,15 +66,15 @@ class Browser:
         """What the page or the browser complained of: errors, refused loads."""
         self.spoken: list[str] = []
         """Errors and warnings that the page wrote to its console."""
+        self._stack = contextlib.ExitStack()
         try:
-            self._socket = connect(self._page_address(), max_size=None, compression=None)
+            self._socket = self._stack.enter_context(connect(self._page_address(), max_size=None, compression=None))
+            for domain in ("Page", "Runtime", "Network", "Log"):
+                self.do(f"{domain}.enable")
+            self.do("Emulation.setDeviceMetricsOverride", width=1600, height=1000, deviceScaleFactor=1, mobile=False)
         except BaseException:
-            self._process.kill()
-            self._process.wait()
+            self._end()
             raise
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.do(f"{domain}.enable")
-        self.do("Emulation.setDeviceMetricsOverride", width=1600, height=1000, deviceScaleFactor=1, mobile=False)
 
     def __enter__(self) -> Self:
         return self
@@ -82,13 +84,14 @@ class Browser:
     ) -> None:
         with contextlib.suppress(Exception):
             self.do("Browser.close")
-        with contextlib.suppress(Exception):
-            self._socket.close()
-        try:
             self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._end()
+
+    def _end(self) -> None:
+        self._stack.close()
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)  # its helpers too: it leads their group
+        self._process.wait()
 
     def _page_address(self) -> str:
         deadline = time.monotonic() + 30

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 from pydicom import Dataset, dcmread
 
-from inference.findings import Findings
+from inference.findings import Findings, ImageLocation, Measurement, MeasurementGroup
+from inference.results import codes
 from inference.results.build import build_results
 from inference.results.forms import CANONICAL, Form
 from inference.results.pictures import Pictures
 from inference.results.result import Result
 from inference.results.run import Run
-from tests.builders.findings import NODE, ct_headers, lungs, make_run
+from tests.builders.findings import (
+    AREA,
+    LENGTH,
+    NODE,
+    NODULE,
+    SQUARE_MILLIMETRE,
+    SUMMARY,
+    ct_headers,
+    engine,
+    lungs,
+    make_run,
+)
 
 
 @dataclass(frozen=True)
@@ -92,3 +105,22 @@ def items(sr: Dataset, value_type: str) -> list[Dataset]:
 def name(item: Dataset) -> str:
     """Meaning of the concept name."""
     return str(item.ConceptNameCodeSequence[0].CodeMeaning)
+
+
+def marks_on(headers: Sequence[Dataset], *, at: int) -> ResultSet:
+    """A report of marks alone on one image: a box from (100, 200) to (160, 260), a line of 100 pixels."""
+    where = str(headers[at].SOPInstanceUID)
+    box = ((100.0, 200.0), (160.0, 200.0), (160.0, 260.0), (100.0, 260.0), (100.0, 200.0))
+    line = ((300.0, 220.0), (380.0, 280.0))
+    rows_mm, columns_mm = (float(value) for value in headers[at].PixelSpacing)
+    area = Measurement(AREA, 3600 * rows_mm * columns_mm, SQUARE_MILLIMETRE)
+    length = Measurement(LENGTH, math.hypot(80 * columns_mm, 60 * rows_mm), codes.MILLIMETRE)
+    groups = tuple(
+        MeasurementGroup(
+            label, NODULE, codes.LUNG, codes.RIGHT, (), (figure,), location=ImageLocation("POLYLINE", points, where)
+        )
+        for label, points, figure in (("box", box, area), ("line", line, length))
+    )
+    described = engine(name="classical-marks", title="Marks")
+    run = make_run(headers, study_instance_uid=str(headers[at].StudyInstanceUID), run_key="d" * 64, engine=described)
+    return built(Findings(summary=SUMMARY, groups=groups), evidence=headers, run=run)
