@@ -222,7 +222,8 @@ def _whole_study(connection: Connection, study: Row[Any], at: datetime, by: str)
     paths += without_variants(connection, tables.instances.c.study_instance_uid == uid)
     deliveries, items = tables.deliveries, tables.delivery_items
     of_study = select(deliveries.c.delivery_id).where(deliveries.c.study_instance_uid == uid)
-    connection.execute(delete(items).where(items.c.delivery_id.in_(of_study)))
+    for table in (tables.confirmations, items):
+        connection.execute(delete(table).where(table.c.delivery_id.in_(of_study)))
     # Rows that refer to others go before these.
     for table in (
         *(

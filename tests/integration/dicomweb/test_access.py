@@ -53,6 +53,7 @@ NEEDED: dict[tuple[str, str], str] = {
     ("GET", "/api/studies"): "read",
     ("GET", "/api/studies/{study_instance_uid}"): "read",
     ("GET", "/api/studies/{study_instance_uid}/results"): "read",
+    ("GET", "/api/studies/{study_instance_uid}/findings"): "read",
     ("GET", "/api/studies/{study_instance_uid}/rules"): "read",
     ("GET", "/api/studies/{study_instance_uid}/report.txt"): "read",
     ("GET", "/api/studies/{study_instance_uid}/results/{sop_instance_uid}/overlay/{plane}.png"): "read",
