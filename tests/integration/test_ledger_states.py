@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select, text
+from sqlalchemy import Integer, MetaData, Table, insert, select, text
 
 from storage import ledger, tables
 from storage.blobs import LocalBlobs
@@ -89,16 +89,13 @@ def test_results_of_an_older_version_get_their_state(tmp_path: Path) -> None:
     migrate(url, "0005")
     old = Database(url)
     with old.write() as connection:
-        connection.execute(
-            insert(tables.studies).values(
-                study_instance_uid="1.2",
-                state="answered",
-                state_since=NOON,
-                first_received_at=NOON,
-                gathering_since=NOON,
-                last_instance_at=NOON,
-            )
+        of_then = Table("studies", MetaData(), autoload_with=connection)  # without the columns that came later
+        blank = {each.name: 0 if isinstance(each.type, Integer) else "" for each in of_then.c if not each.nullable}
+        times = dict.fromkeys(
+            ("state_since", "first_received_at", "gathering_since", "last_instance_at"), "2026-11-24T12:00:00.000000Z"
         )
+        study = blank | times | {"study_instance_uid": "1.2", "state": "answered"}
+        connection.execute(insert(of_then).values(study))
         for revision, key in enumerate(("first", "second", "third"), start=1):
             connection.execute(
                 text(
