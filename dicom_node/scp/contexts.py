@@ -106,14 +106,14 @@ _STANDARD_STORAGE = "1.2.840.10008.5.1.4.1.1."
 _RANK = {uid: rank for rank, uid in enumerate(TRANSFER_SYNTAXES)}
 
 
-@lru_cache(maxsize=1024)
 def service_of(abstract_syntax: str) -> Service | None:
-    """Tell which of our services a presentation context asks for; None: none of them.
+    """Tell which of our services a presentation context asks for; None: none of them."""
+    return SERVICE_CLASSES.get(abstract_syntax) or _storage(abstract_syntax)
 
-    Storage is every storage SOP Class of the standard, retired or newer than this program, and every private one.
-    """
-    if abstract_syntax in SERVICE_CLASSES:
-        return SERVICE_CLASSES[abstract_syntax]
+
+@lru_cache(maxsize=1024)
+def _storage(abstract_syntax: str) -> Service | None:
+    """Storage is every storage SOP Class of the standard, retired or newer than this program, and every private one."""
     if abstract_syntax in WITHOUT_PATIENT:
         return None
     if not abstract_syntax.startswith(_STANDARD_ROOT):

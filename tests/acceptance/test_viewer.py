@@ -197,14 +197,19 @@ def test_a_closed_node_asks_for_the_key_first_and_then_shows_the_study(tmp_path:
             ohif = Ohif(browser, hospital.node.url)
             address = f"{hospital.node.url}/viewer/viewer?StudyInstanceUIDs={uid}"
             browser.open(address)
-            browser.wait_for("!!document.querySelector('#key')", within_s=30, what="the login")
-            browser.click_on("document.querySelector('#key')")
-            browser.do("Input.insertText", text="a" * 52)
-            browser.click_on("document.querySelector('main button')")
-            try:
-                ohif.read("(1/12)", within_s=60)
-            except AssertionError:  # opened while the study was still coming in, the page may wait for ever
-                browser.open(address)
-                ohif.read("(1/12)", within_s=120)
+            _log_in(browser, "a" * 52)
+            ohif.read("(1/12)", within_s=120)
     finally:
         hospital.close()
+
+
+def _log_in(browser: Browser, key: str) -> None:
+    """Type the key and press the button; each step waits for what the one before it does to the page."""
+    field = "document.querySelector('#key')"
+    browser.wait_for(f"!!({field}) && document.readyState === 'complete'", within_s=30, what="the login")
+    browser.click_on(field)
+    browser.wait_for(f"document.activeElement === {field}", within_s=10, what="the field takes the keys")
+    browser.do("Input.insertText", text=key)
+    browser.wait_for(f"{field}.value === {key!r}", within_s=10, what="the key is in the field")
+    browser.click_on("document.querySelector('main button')")
+    browser.wait_for("location.pathname.startsWith('/viewer')", within_s=30, what="the viewer after the login")

@@ -154,8 +154,14 @@ class Browser:
             with contextlib.suppress(AssertionError):  # the page is being replaced
                 if found := self.value(script):
                     return found
-            assert time.monotonic() < deadline, f"not within {within_s} s: {what}; {self.complaints[-5:]}"
+            assert time.monotonic() < deadline, f"not within {within_s} s: {what}; {self._state()}"
             time.sleep(0.05)
+
+    def _state(self) -> str:
+        """Where the page is and what it says, for who reads why a wait was in vain."""
+        with contextlib.suppress(AssertionError):
+            return f"at {self.value('location.href')} it says {self.text()[:1500]!r}; {self.complaints[-5:]}"
+        return f"the page is being replaced; {self.complaints[-5:]}"
 
     def text(self) -> str:
         """What is to be read on the page."""
