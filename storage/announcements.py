@@ -13,8 +13,9 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, ins
 from storage.database import Database
 from storage.errors import AlreadyAnnounced, NotKept, StepEnded
 from storage.peer_records import Announcement, AnnouncementKind, AnnouncementState, Coverage
+from storage.peer_tables import announced_instances, announced_studies, announcements
 from storage.records import InstanceRole, InstanceState, Origin, StudyState
-from storage.tables import announced_instances, announced_studies, announcements, instances, studies
+from storage.tables import instances, studies
 
 #: Once in one of these a procedure step never changes again. Source: PS3.4 F.7.2.2.2.
 FINAL = frozenset({AnnouncementState.COMPLETED, AnnouncementState.DISCONTINUED})

@@ -11,8 +11,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from storage.database import Database
 from storage.peer_records import RefusedCaller
+from storage.peer_tables import associations, refused_callers
 from storage.records import Origin
-from storage.tables import associations, refused_callers
 
 AssociationEnd = Literal["released", "aborted", "lost"]
 

@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, insert, select
 
-from storage import tables
 from storage.database import Database
+from storage.peer_tables import audit_events
 
 
 class AuditAction(StrEnum):
@@ -74,8 +74,8 @@ class Audit:
 
         `study_instance_uid`: only of that study; `before`: only those recorded before the one of this number.
         """
-        events = tables.audit_events.c
-        wanted = select(tables.audit_events).order_by(events.number.desc()).limit(limit)
+        events = audit_events.c
+        wanted = select(audit_events).order_by(events.number.desc()).limit(limit)
         if study_instance_uid is not None:
             wanted = wanted.where(events.study_instance_uid == study_instance_uid)
         if before is not None:
@@ -107,7 +107,7 @@ def write_event(
 ) -> None:
     """Write one event as part of the caller's transaction: it is recorded if what it tells of is done."""
     connection.execute(
-        insert(tables.audit_events).values(
+        insert(audit_events).values(
             at=at,
             action=action.value,
             actor=actor,

@@ -15,6 +15,7 @@ from storage.database import Database
 from storage.errors import NotKept
 from storage.matching import Level, Matcher, Query
 from storage.patients import patients_answer, patients_statement
+from storage.peer_tables import associations
 from storage.prepared import Prepared
 from storage.records import (
     EVERYTHING,
@@ -31,7 +32,7 @@ from storage.records import (
     StudyState,
 )
 from storage.search import SearchAnswer, answer_of, conditions_of, joined, search_statement
-from storage.tables import associations, contributions, instances, series, studies
+from storage.tables import contributions, instances, series, studies
 from storage.visibility import may_see
 
 _STUDY_COLUMNS = (

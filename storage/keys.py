@@ -14,10 +14,10 @@ from typing import Any
 
 from sqlalchemy import Row, insert, select, update
 
-from storage import tables
 from storage.database import Database
 from storage.errors import KeyRefused, NotKept
 from storage.peer_records import KeyRecord
+from storage.peer_tables import api_keys
 from storage.records import EVERYTHING, StudyFilter
 
 #: What a key may allow.
@@ -65,10 +65,10 @@ class Keys:
         salt = draw(_SALT_BYTES)
         peers = None if visible.sender_peers is None else json.dumps(sorted(visible.sender_peers))
         with self._database.write() as connection:
-            if connection.execute(select(tables.api_keys.c.name).where(tables.api_keys.c.name == name)).first():
+            if connection.execute(select(api_keys.c.name).where(api_keys.c.name == name)).first():
                 raise KeyRefused(f"There is or was a key named {name}.")
             connection.execute(
-                insert(tables.api_keys).values(
+                insert(api_keys).values(
                     name=name,
                     salt=salt,
                     digest=_digest(salt, secret),
@@ -86,9 +86,7 @@ class Keys:
         if shape is None:
             return None
         with self._database.read() as connection:
-            row = connection.execute(
-                select(tables.api_keys).where(tables.api_keys.c.name == shape.group(1))
-            ).one_or_none()
+            row = connection.execute(select(api_keys).where(api_keys.c.name == shape.group(1))).one_or_none()
         salt, digest = (row.salt, row.digest) if row is not None else (b"", b"")
         # Compared even where there is no such name, so that the time taken does not tell names.
         same = hmac.compare_digest(_digest(salt, secret), digest)
@@ -96,7 +94,7 @@ class Keys:
 
     def revoke(self, name: str, at: datetime) -> None:
         """Close a key for good; `NotKept` where there is none. One that is closed keeps its time."""
-        keys = tables.api_keys
+        keys = api_keys
         with self._database.write() as connection:
             if connection.execute(select(keys.c.name).where(keys.c.name == name)).first() is None:
                 raise NotKept("There is no such key.", name=name)
@@ -107,10 +105,7 @@ class Keys:
     def all(self) -> list[KeyRecord]:
         """Give all keys, revoked ones too, by name."""
         with self._database.read() as connection:
-            return [
-                _record(row)
-                for row in connection.execute(select(tables.api_keys).order_by(tables.api_keys.c.name)).all()
-            ]
+            return [_record(row) for row in connection.execute(select(api_keys).order_by(api_keys.c.name)).all()]
 
 
 def _digest(salt: bytes, secret: str) -> bytes:

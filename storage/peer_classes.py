@@ -10,7 +10,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage.database import Database
-from storage.tables import peer_classes
+from storage.peer_tables import peer_classes
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, Table, delete, select, tuple_
 
-from storage import tables
+from storage import peer_tables, tables
 from storage.database import Database
 from storage.deliveries import OPEN
 from storage.job_book import FINAL
@@ -62,7 +62,7 @@ def forget_contacts(
 
     Gives how many rows that were.
     """
-    associations, refused = tables.associations, tables.refused_callers
+    associations, refused = peer_tables.associations, peer_tables.refused_callers
     oldest = select(refused.c.last_at).order_by(refused.c.last_at.desc()).offset(most_refused).limit(1)
     with database.read() as connection:
         beyond = connection.execute(oldest).scalar_one_or_none()

@@ -11,7 +11,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -197,34 +196,6 @@ contributions = Table(
     Column("last_instance_at", UtcDateTime, nullable=False),
 )
 
-#: Associations as requested by peers; `last_traffic_at` is refreshed at most twice a second.
-associations = Table(
-    "associations",
-    metadata,
-    Column("association_id", String(64), primary_key=True),
-    Column("receiver", Text, nullable=False),
-    Column("peer", Text, nullable=False, default=""),
-    Column("calling_ae_title", String(16), nullable=False, default=""),
-    Column("called_ae_title", String(16), nullable=False, default=""),
-    Column("host", Text, nullable=False, default=""),
-    Column("opened_at", UtcDateTime, nullable=False),
-    Column("last_traffic_at", UtcDateTime, nullable=False),
-    Column("closed_at", UtcDateTime),
-    Column("end", String(16), nullable=False, default=""),  # released, aborted, lost
-    Index("ix_associations_closed_at", "closed_at"),
-)
-
-refused_callers = Table(
-    "refused_callers",
-    metadata,
-    Column("calling_ae_title", String(16), primary_key=True),
-    Column("called_ae_title", String(16), primary_key=True),
-    Column("host", String(255), primary_key=True),
-    Column("reason", Text, nullable=False),
-    Column("count", Integer, nullable=False, default=1),
-    Column("last_at", UtcDateTime, nullable=False),
-)
-
 decisions = Table(
     "decisions",
     metadata,
@@ -346,17 +317,6 @@ confirmations = Table(
     Index("ix_confirmations_transaction_uid", "transaction_uid"),
 )
 
-#: What destinations answered for SOP Classes: those that one refused are not tried there first.
-peer_classes = Table(
-    "peer_classes",
-    metadata,
-    Column("peer", String(255), primary_key=True),
-    Column("sop_class_uid", UID, primary_key=True),
-    Column("accepted", Boolean, nullable=False),
-    Column("reason", Text, nullable=False, default=""),
-    Column("at", UtcDateTime, nullable=False),
-)
-
 #: Storage commitments that peers asked for. A committed instance is exempt from purging.
 commitments = Table(
     "commitments",
@@ -390,40 +350,6 @@ commitment_items = Table(
     Index("ix_commitment_items_sop_instance_uid", "sop_instance_uid"),
 )
 
-#: What peers announced: procedure steps (MPPS) and available instances (IAN), as evidence of completeness.
-announcements = Table(
-    "announcements",
-    metadata,
-    Column("sop_instance_uid", UID, primary_key=True),
-    Column("kind", String(16), nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("peer", Text, nullable=False, default=""),
-    Column("calling_ae_title", String(16), nullable=False, default=""),
-    Column("called_ae_title", String(16), nullable=False, default=""),
-    Column("host", Text, nullable=False, default=""),
-    Column("received_at", UtcDateTime, nullable=False),
-    Column("changed_at", UtcDateTime, nullable=False),
-    Column("number_named", Integer, nullable=False, default=0),
-    Column("attributes", Text, nullable=False, default="{}"),  # DICOM JSON, as the peer gave it
-)
-
-announced_studies = Table(
-    "announced_studies",
-    metadata,
-    Column("study_instance_uid", UID, primary_key=True),  # it may not have come yet
-    Column("announcement_uid", UID, ForeignKey("announcements.sop_instance_uid"), primary_key=True),
-)
-
-announced_instances = Table(
-    "announced_instances",
-    metadata,
-    Column("announcement_uid", UID, ForeignKey("announcements.sop_instance_uid"), primary_key=True),
-    Column("sop_instance_uid", UID, primary_key=True),
-    Column("series_instance_uid", UID, nullable=False, default=""),
-    Column("sop_class_uid", UID, nullable=False, default=""),
-    Index("ix_announced_instances_sop_instance_uid", "sop_instance_uid"),
-)
-
 #: Work items (UPS), asked for over HTTP.
 workitems = Table(
     "workitems",
@@ -450,18 +376,6 @@ study_priorities = Table(
     Column("source", String(128), primary_key=True),
     Column("priority", String(8), nullable=False),
     Column("at", UtcDateTime, nullable=False),
-)
-
-#: The longest pause that a sender made within a study.
-sender_pauses = Table(
-    "sender_pauses",
-    metadata,
-    Column("study_instance_uid", UID, primary_key=True),
-    Column("peer", String(255), primary_key=True),
-    Column("calling_ae_title", String(16), primary_key=True),
-    Column("longest_s", Float, nullable=False),
-    Column("at", UtcDateTime, nullable=False),
-    Index("ix_sender_pauses_at", "at"),
 )
 
 #: That a rule asked for earlier studies of a study's patient.
@@ -501,30 +415,4 @@ transitions = Table(
     Column("reason", Text, nullable=False),
     Column("at", UtcDateTime, nullable=False),
     Index("ix_transitions_subject", "subject", "subject_id"),
-)
-
-audit_events = Table(
-    "audit_events",
-    metadata,
-    Column("number", Integer, primary_key=True, autoincrement=True),
-    Column("at", UtcDateTime, nullable=False),
-    Column("action", String(32), nullable=False),
-    Column("actor", Text, nullable=False),
-    Column("study_instance_uid", UID),
-    Column("outcome", String(16), nullable=False),
-    Column("detail", Text, nullable=False, default=""),
-    Index("ix_audit_events_at", "at"),
-)
-
-api_keys = Table(
-    "api_keys",
-    metadata,
-    Column("name", String(64), primary_key=True),
-    Column("salt", LargeBinary, nullable=False),
-    Column("digest", LargeBinary, nullable=False),
-    Column("permissions", Text, nullable=False),  # JSON list
-    Column("sender_peers", Text),  # JSON list; NULL: every study
-    Column("created_at", UtcDateTime, nullable=False),
-    Column("revoked_at", UtcDateTime),
-    Column("expires_at", UtcDateTime),  # NULL: never
 )

@@ -10,7 +10,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from configs.routes import Priority
 from storage.database import Database
-from storage.tables import sender_pauses, study_priorities
+from storage.peer_tables import sender_pauses
+from storage.tables import study_priorities
 
 #: What a sender did in its latest so many studies counts, and no longer ago than this.
 _STUDIES = 20

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from alembic import context
 
-from storage import correction_tables
+from storage import correction_tables, peer_tables, tables  # noqa: F401 - each adds its tables to the one schema
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=correction_tables.notices.metadata,
+    target_metadata=tables.metadata,
     render_as_batch=True,
 )
 with context.begin_transaction():

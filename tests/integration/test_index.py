@@ -13,8 +13,8 @@ from sqlalchemy import insert
 from storage.database import Database
 from storage.errors import NotKept
 from storage.index import Index
+from storage.peer_tables import associations
 from storage.records import Kept, Origin, OriginKind, StudyFilter, StudyState
-from storage.tables import associations
 from tests.builders.ct import make_ct_instance, make_ct_series, uid
 
 Receive = Callable[..., Kept]

@@ -7,11 +7,11 @@ import re
 import pytest
 from sqlalchemy import select
 
-from storage import tables
 from storage.audit import Audit, AuditAction, AuditOutcome
 from storage.database import Database
 from storage.errors import KeyRefused, NotKept
 from storage.keys import PERMISSIONS, Keys
+from storage.peer_tables import api_keys
 from storage.records import EVERYTHING, StudyFilter
 from tests.builders.work import at
 
@@ -36,7 +36,7 @@ def test_what_is_kept_does_not_hold_the_secret(keys: Keys, database: Database) -
     secret = keys.create("viewer", ["read"], EVERYTHING, at(0))
 
     with database.read() as connection:
-        row = connection.execute(select(tables.api_keys)).one()
+        row = connection.execute(select(api_keys)).one()
 
     assert secret.removeprefix("dn_viewer_") not in repr(tuple(row))
 

@@ -4,7 +4,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from storage import tables
+from storage import correction_tables, peer_tables, tables  # noqa: F401 - each adds its tables to the one schema
 from storage.database import Database
 
 

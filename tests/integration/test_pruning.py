@@ -10,9 +10,9 @@ from sqlalchemy import func, select
 from storage.associations import Associations
 from storage.database import Database
 from storage.index import Index
+from storage.peer_tables import associations, refused_callers
 from storage.pruning import forget_contacts
 from storage.records import Kept, Origin, OriginKind
-from storage.tables import associations, refused_callers
 from tests.builders.ct import make_ct_instance, uid
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
