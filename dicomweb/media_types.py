@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ ZIP = "application/zip"
 ANY = "*/*"
 #: More ranges in one request are a mistake or an attack.
 _MOST_RANGES = 100
+#: A plus sign that a query does not percent-encode is read as a space, which no media type has.
+_LOST_PLUS = re.compile(r"(?<=\w) (?=(?:json|xml)\b)")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ def matches(pattern: str, name: str) -> bool:
 
 def accepted_by(request: Request) -> list[MediaRange]:
     """Read what a request accepts, best first."""
-    return parse_accept(", ".join(request.headers.getlist("accept")), ", ".join(request.query_params.getlist("accept")))
+    query = ", ".join(_LOST_PLUS.sub("+", each) for each in request.query_params.getlist("accept"))
+    return parse_accept(", ".join(request.headers.getlist("accept")), query)
 
 
 def parse_accept(header: str, query: str = "") -> list[MediaRange]:

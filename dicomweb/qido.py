@@ -15,7 +15,7 @@ from starlette.responses import Response
 from dicomweb.accesses import Accesses
 from dicomweb.addresses import BaseUrl
 from dicomweb.caller import Caller, Requires
-from dicomweb.errors import BadRequest
+from dicomweb.errors import BadRequest, NotAcceptable
 from dicomweb.media_types import DICOM_JSON, DICOM_XML, JSON, accepted_by, choose
 from dicomweb.multipart import Part, multipart_answer
 from dicomweb.names import Uid
@@ -25,7 +25,7 @@ from storage.matching import Key, Level, Ordering, Query, tag_path
 from storage.search import SearchAnswer
 
 PREFIX = "/dicom-web"
-_OPTIONS = ("limit", "offset", "fuzzymatching", "orderby", "accept")
+_OPTIONS = ("limit", "offset", "fuzzymatching", "orderby", "accept", "charset")
 _MOST_FIELDS = 1000
 _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
 _RETRIEVE_URL = "00081190"
@@ -140,6 +140,7 @@ def query_of(
             options[name] = value
         else:
             keys.append(Key(tag_path(name), value))
+    _check_charset(options["charset"])
     return Query(
         keys=tuple(keys),
         study_instance_uid=study,
@@ -158,6 +159,16 @@ def _order(text: str) -> tuple[Ordering, ...]:
     """Read `orderby=StudyDate,-PatientName`: a hyphen turns an order around."""
     names = [each.strip() for each in text.split(",") if each.strip()]
     return tuple(Ordering(tag_path(name.removeprefix("-"))[0], name.startswith("-")) for name in names[:10])
+
+
+def _check_charset(text: str) -> None:
+    """Raise `NotAcceptable` where UTF-8, in which every answer is, is not among the character sets asked for.
+
+    Source: PS3.18 8.3.3.2 (Character Set Query Parameter).
+    """
+    asked = {each.partition(";")[0].strip().lower() for each in text.split(",")} - {""}
+    if asked and not asked & {"utf-8", "utf8", "iso_ir 192", "*"}:
+        raise NotAcceptable("Answers are in UTF-8.")
 
 
 def _truth(name: str, text: str) -> bool:

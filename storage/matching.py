@@ -27,8 +27,8 @@ Column = ColumnElement[str]
 
 #: Source: PS3.4 C.2.2.2.4: wildcards have a meaning in these only.
 _WILDCARD_VRS = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
-#: A comma separates values of these; in text it is a letter like others.
-_COMMA_VRS = frozenset({"UI", "CS"})
+#: A comma separates values of these, which have none in them; in text it is a letter like others.
+_COMMA_VRS = frozenset({"AS", "CS", "DA", "DT", "IS", "SL", "SS", "SV", "TM", "UI", "UL", "US", "UV"})
 _INTEGER_VRS = frozenset({"IS", "SL", "SS", "SV", "UL", "US", "UV"})
 _TEMPORAL = {
     "DA": re.compile(r"\d{8}"),

@@ -24,9 +24,14 @@ def three(web: PaperWeb) -> Client:
     item = Dataset()
     item.ScheduledProcedureStepID = "SPS1"
     web.receive(
-        make_ct_instance(study=1, PatientName="Quiet^Anna", StudyDate="20260101", RequestAttributesSequence=[item])
+        make_ct_instance(
+            study=1, PatientName="Quiet^Anna", StudyDate="20260101", StudyTime="0910", AccessionNumber="A,1",
+            RequestAttributesSequence=[item],
+        )
+    )  # fmt: skip
+    web.receive(
+        make_ct_instance(study=2, PatientName="Müller^Jörg", StudyDate="20260102", StudyTime="0959", PatientID="A B+C")
     )
-    web.receive(make_ct_instance(study=2, PatientName="Müller^Jörg", StudyDate="20260102", PatientID="A B+C"))
     web.receive(make_ct_instance(study=3, PatientName="Zorn^Änne", StudyDate="20260103", Modality="MR"))
     web.receive(make_ct_instance(2, study=3, series=2))
     return web.client()
@@ -68,6 +73,22 @@ def test_10_6_each_level_and_relation_is_there(three: Client) -> None:
         (f"StudyInstanceUID={uid(1)},{uid(2)}", [2, 1]),
         (f"0020000D={uid(1)}%5C{uid(2)}", [2, 1]),
         (f"StudyInstanceUID={uid(1)}%2C{uid(2)}", [2, 1]),
+        ("StudyDate=20260101,20260103", [3, 1]),
+        ("StudyDate=20260101%2C20260103", [3, 1]),
+        ("StudyDate=20260101%5C20260102-20260103", [3, 2, 1]),
+        ("StudyDate=20260101-20260102&StudyTime=0915-1000", [2]),
+        ("ModalitiesInStudy=CT,MR", [3, 2, 1]),
+        ("ModalitiesInStudy=MR%5CUS", [3]),
+        ("NumberOfStudyRelatedInstances=2,7", [3]),
+        ("PatientName=quiet*%5CZorn%5E*", [3, 1]),
+        # A comma is a letter of text.
+        ("AccessionNumber=A,1", [1]),
+        ("AccessionNumber=B%2C1%5CA%2C1", [1]),
+        # A key that is given twice holds twice.
+        ("PatientName=quiet*&PatientName=*anna", [1]),
+        ("PatientName=quiet*&PatientName=zorn*", []),
+        ("charset=utf-8", [3, 2, 1]),
+        ("charset=iso-8859-1,utf-8;q=0.5&PatientName=m%C3%BCller*", [2]),
         ("fuzzymatching=true&PatientName=ann", [3, 1]),
         ("fuzzymatching=false&PatientName=ann", []),
         ("PatientName=", [3, 2, 1]),
@@ -99,13 +120,20 @@ def test_8_3_4_3_included_fields_may_be_named_in_every_way(three: Client) -> Non
         rows = three.get(f"{STUDIES}?{query}").json()
         assert [name for name in rows[0] if name in described] == described, query
     assert "00081030" not in three.get(STUDIES).json()[0]
-    dotted = "includefield=RequestAttributesSequence.ScheduledProcedureStepID"
-    (row,) = three.get(f"{STUDIES}/{uid(1)}/series?{dotted}").json()
-    assert row["00400275"]["Value"][0]["00400009"]["Value"] == ["SPS1"]
+    for dotted in (
+        "includefield=RequestAttributesSequence.ScheduledProcedureStepID",
+        "includefield=StudyDescription%2C00400275.00400009",
+        "includefield=StudyDescription&includefield=00400275.ScheduledProcedureStepID,SeriesDescription",
+    ):
+        (row,) = three.get(f"{STUDIES}/{uid(1)}/series?{dotted}").json()
+        assert row["00400275"]["Value"][0]["00400009"]["Value"] == ["SPS1"]
 
 
 def test_8_3_4_1_an_attribute_within_a_sequence_is_named_with_dots(three: Client) -> None:
-    for name in ("RequestAttributesSequence.ScheduledProcedureStepID", "00400275.00400009"):
+    for name in (
+        *("RequestAttributesSequence.ScheduledProcedureStepID", "00400275.00400009"),
+        *("RequestAttributesSequence.00400009", "00400275.ScheduledProcedureStepID"),
+    ):
         assert len(three.get(f"/dicom-web/series?{name}=SPS1").json()) == 1
         assert three.get(f"/dicom-web/series?{name}=SPS2").json() == []
 
@@ -134,6 +162,11 @@ def test_8_7_matches_come_in_xml_on_request(three: Client) -> None:
     nothing = three.get(f"{STUDIES}?PatientID=none", headers={"Accept": "application/dicom+xml"})
     assert nothing.status_code == 204
     assert three.get(f"{STUDIES}?accept=application/json").headers["content-type"] == "application/json"
+    for asked in ("application/dicom%2Bxml", "application/dicom+xml", "multipart/related;type=application/dicom+xml"):
+        in_query = three.get(f"{STUDIES}?accept={asked}", headers={"Accept": "application/dicom+json"})
+        assert len(parts_of(in_query)) == 3
+    unknown = three.get(f"{STUDIES}?charset=iso-8859-1")
+    assert (unknown.status_code, unknown.json()["detail"]) == (406, "Answers are in UTF-8.")
     assert three.get(STUDIES, headers={"Accept": "text/html"}).status_code == 406
 
 
