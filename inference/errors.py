@@ -17,6 +17,10 @@ class EngineUnavailable(InferenceError):
     """The engine's device or weights are missing; later."""
 
 
+class WrongWeights(EngineUnavailable):
+    """The weight files are not those that the engine needs."""
+
+
 class UnusableAnswer(InferenceError):
     """The answer cannot be encoded as a correct DICOM object."""
 

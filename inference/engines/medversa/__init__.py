@@ -1,0 +1,1 @@
+"""MedVersa inference, our own implementation: needs the extra `medversa` and weights that a site fetches itself."""
