@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from configs.chat import is_this_node
 from configs.errors import ConfigError
 from configs.peers import Peer
 from configs.routes import Route
@@ -36,6 +37,7 @@ FILES: dict[str, frozenset[str]] = {
             "disk",
             "retention",
             "webhooks",
+            "chat",
             "log",
         }
     ),
@@ -45,7 +47,13 @@ FILES: dict[str, frozenset[str]] = {
 }
 
 #: Names that people know from older deployments → path of the setting.
-OLD_NAMES: dict[str, tuple[str, str]] = {"PORT": ("http", "port")}
+OLD_NAMES: dict[str, tuple[str, str]] = {
+    "PORT": ("http", "port"),
+    "MEDGEMMA_BASE_URL": ("chat", "upstreams"),
+    "MEDGEMMA_MODEL": ("chat", "model"),
+    "MEDGEMMA_TIMEOUT": ("chat", "timeout_s"),
+    "MEDGEMMA_ENABLED": ("chat", "enabled"),
+}
 
 _PREFIX = "DICOM_NODE_"
 _DATA_DIR = "DICOM_NODE_DATA_DIR"
@@ -223,7 +231,7 @@ def _overrides(names: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], Any]
     """Paths and values that the environment sets; own names come last and so win over old ones."""
     for old, old_path in OLD_NAMES.items():
         if names.get(old):
-            yield old_path, yaml.safe_load(names[old])
+            yield old_path, _value_of(old, names[old])
     for name, text in sorted(names.items()):
         if not name.startswith(_PREFIX) or name == _DATA_DIR or name.startswith("DICOM_NODE_TEST_"):
             continue
@@ -303,10 +311,21 @@ def check_routes(routes: Sequence[Route], peers: Mapping[str, Peer]) -> None:
 
 
 def _check_start(settings: Settings) -> None:
-    """Refuse to listen to the network for nobody."""
+    """Refuse to listen to the network for nobody, and to ask ourselves for what we pass on."""
+    _check_upstreams(settings)
     has_named_peer = any(not peer.is_local for peer in settings.peers.values())
     if settings.dimse.listens_beyond_this_machine and not has_named_peer:
         raise ConfigError(
             f"dimse.host: {settings.dimse.host} listens to the network, and peers.yaml lists nobody there. "
             "Run first: dicom-node peers add pacs1 --ae PACS1 --host 10.1.2.3 --port 104"
         )
+
+
+def _check_upstreams(settings: Settings) -> None:
+    http = settings.http
+    for index, upstream in enumerate(settings.chat.upstreams):
+        if is_this_node(upstream.url, host=http.host, port=http.port, public_url=http.public_url):
+            raise ConfigError(
+                f"chat.upstreams[{index}].url: {upstream.url} is this node itself (http.host, http.port). "
+                "Name the server that runs the model, or leave it empty."
+            )

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from configs.chat import ChatSettings
 from configs.engines import EngineName, EngineSettings
 from configs.peers import Peer, is_loopback
 from configs.routes import Route
@@ -292,6 +293,7 @@ class Settings(Section):
     disk: DiskSettings = DiskSettings()
     retention: RetentionSettings = RetentionSettings()
     webhooks: dict[Annotated[str, StringConstraints(max_length=64)], WebhookSettings] = {}
+    chat: ChatSettings = ChatSettings()
     log: LogSettings = LogSettings()
     peers: dict[str, Peer] = {}
     routes: tuple[Route, ...] = ()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
@@ -9,6 +12,7 @@ from dicomweb import api, capabilities, health, problems, seg_pictures
 from dicomweb.accesses import Accesses
 from dicomweb.addresses import base_url_of
 from dicomweb.auth import Access
+from dicomweb.chat import openai
 from dicomweb.console import pages
 from dicomweb.edge import Edge
 from dicomweb.ports import WebParts
@@ -20,9 +24,16 @@ _METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"]
 
 def create_app(parts: WebParts) -> FastAPI:
     """Put the application together."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await parts.chat.close()
+
     app = FastAPI(
         title="dicom-node",
         version=parts.version,
+        lifespan=lifespan,
         description="A DICOM-native PACS integration node. Research use; results are not for diagnosis.",
         # Its own pages would load scripts from elsewhere; ours need none (`console/pages.py`).
         openapi_url=None,
@@ -51,6 +62,7 @@ def create_app(parts: WebParts) -> FastAPI:
         app.include_router(router)
     app.include_router(health.routes(parts, access.requires))
     app.include_router(api.routes(parts, access.requires, accesses))
+    app.include_router(openai.routes(parts, access.requires))
     app.include_router(seg_pictures.routes(parts, access.requires, accesses))
     app.include_router(capabilities.routes(served, access.requires, base_url))
     app.include_router(pages.routes(parts, console, access, accesses))

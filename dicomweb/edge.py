@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dicomweb.problems import problem
+from dicomweb.failures import failure
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,8 @@ class Edge:
             )
             if answer.started:
                 raise
-            sorry = problem(500, "internal_error", f"An error of ours; the log has it under incident {incident}.")
+            said = f"An error of ours; the log has it under incident {incident}."
+            sorry = failure(scope["path"], 500, "internal_error", said)
             await sorry(scope, receive, answer.send)
 
     def _allowed(self, path: str) -> list[str]:

@@ -25,6 +25,10 @@ class Unfinished(RequestError):
     """The request ended before its end, or nothing more came of it."""
 
 
+class CallerGone(RequestError):
+    """The caller went away before the answer was there."""
+
+
 class NotAcceptable(RequestError):
     """None of the representations that the caller accepts can be given."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, BinaryIO, Literal, Protocol
@@ -125,6 +125,34 @@ class Rules(Protocol):
         ...
 
 
+class ChatModel(Protocol):
+    """The language models that are there to answer: `inference.chat`. They speak the OpenAI API.
+
+    Each raises `ModelNotAvailable` where there is none, `UnknownModel` where none has the name that is asked for,
+    `ModelBusy`, `ModelFailed` (`ModelTimedOut`), and `ModelRefused` where a request cannot be answered.
+    """
+
+    async def models(self) -> tuple[str, ...]:
+        """Name what is served now; nothing where there is no model."""
+        ...
+
+    async def available(self, model: str | None = None) -> str:
+        """Name the model that a caller would get, who names this one or none."""
+        ...
+
+    async def answer(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Give a whole answer; `path`: such as `/v1/chat/completions`."""
+        ...
+
+    def stream(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        """Give an answer as it comes, chunk by chunk; closing it ends the generation."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        ...
+
+
 @dataclass(frozen=True)
 class EngineInfo:
     """One engine of this installation, as answers show it."""
@@ -160,4 +188,5 @@ class WebParts:
     readings: Readings
     rules: Rules
     engines: tuple[EngineInfo, ...]
+    chat: ChatModel
     now: Callable[[], datetime]

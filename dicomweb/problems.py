@@ -9,11 +9,12 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from configs.errors import ConfigError, NodeError
 from dicomweb.errors import (
     BadRequest,
+    CallerGone,
     NotAcceptable,
     NotAllowed,
     NotAuthenticated,
@@ -22,7 +23,19 @@ from dicomweb.errors import (
     Unfinished,
     UnsupportedMediaType,
 )
-from inference.errors import CannotTranscode, InferenceError, NoSuchFrame, PixelWorkStopped
+from dicomweb.failures import failure
+from inference.errors import (
+    CannotTranscode,
+    InferenceError,
+    ModelBusy,
+    ModelFailed,
+    ModelNotAvailable,
+    ModelRefused,
+    ModelTimedOut,
+    NoSuchFrame,
+    PixelWorkStopped,
+    UnknownModel,
+)
 from storage.errors import (
     DiskFull,
     ForbiddenTransition,
@@ -65,10 +78,21 @@ STATUS: tuple[tuple[type[NodeError], int], ...] = (
     (ConfigError, 500),
 )
 
+#: Likewise, of language models and of who waits for them. 499 is what web servers note of a caller who left.
+MODEL_STATUS: tuple[tuple[type[NodeError], int], ...] = (
+    (CallerGone, 499),
+    (ModelNotAvailable, 503),
+    (UnknownModel, 404),
+    (ModelBusy, 429),
+    (ModelTimedOut, 504),
+    (ModelFailed, 502),
+    (ModelRefused, 400),
+)
 
 #: What goes with a status. Source: RFC 9110 11.6.1, 10.2.3.
 _HEADERS = {
     401: {"WWW-Authenticate": 'Bearer realm="dicom-node", Basic realm="dicom-node"'},
+    429: {"Retry-After": "2"},
     503: {"Retry-After": "5"},
 }
 #: For who asks from within a page: browsers answer Basic with a window of their own, over that page.
@@ -78,18 +102,18 @@ Page = Callable[[int, str], Response]
 
 def status_for(error: NodeError) -> int:
     """Give the HTTP status of a failure."""
-    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+    return next((status for kind, status in (*MODEL_STATUS, *STATUS) if isinstance(error, kind)), 500)
 
 
 def install(app: FastAPI, page: Page) -> None:
     """Have the application answer failures as problems, and as pages below /console."""
 
     def answer(
-        request: Request, status: int, code: str, detail: str, headers: dict[str, str] | None = None
+        request: Request, status: int, code: str, detail: str, headers: dict[str, str] | None = None, param: str = ""
     ) -> Response:
         if request.url.path.startswith("/console"):
             return page(status, detail)
-        return problem(status, code, detail, headers=headers)
+        return failure(request.url.path, status, code, detail, headers=headers, param=param)
 
     @app.exception_handler(NodeError)
     def foreseen(request: Request, error: NodeError) -> Response:
@@ -98,7 +122,7 @@ def install(app: FastAPI, page: Page) -> None:
             log.error("request failed", extra={"action": "http_failed", "error": error.code, "status": status})
         in_a_page = status == 401 and request.headers.get("sec-fetch-dest") == "empty"
         headers = _IN_A_PAGE if in_a_page else _HEADERS.get(status)
-        return answer(request, status, error.code, str(error), headers)
+        return answer(request, status, error.code, str(error), headers, str(error.facts.get("param", "")))
 
     @app.exception_handler(HTTPException)
     def by_framework(request: Request, error: HTTPException) -> Response:
@@ -108,13 +132,3 @@ def install(app: FastAPI, page: Page) -> None:
     def malformed(request: Request, error: RequestValidationError) -> Response:
         said = "; ".join(f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors())
         return answer(request, 400, "bad_request", said)
-
-
-def problem(status: int, code: str, detail: str, *, headers: dict[str, str] | None = None) -> Response:
-    """Answer with problem details."""
-    return JSONResponse(
-        {"status": status, "title": code, "detail": detail},
-        status_code=status,
-        headers=headers,
-        media_type="application/problem+json",
-    )

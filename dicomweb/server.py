@@ -28,7 +28,7 @@ def serve(app: ASGIApp, *, host: str, port: int, stop: threading.Event, on_ready
         app,
         log_config=None,
         access_log=False,
-        lifespan="off",
+        lifespan="auto",
         timeout_graceful_shutdown=8,
         # Who asks is who holds the socket: what proxies say is read in one place (`addresses.py`).
         proxy_headers=False,

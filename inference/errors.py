@@ -39,3 +39,31 @@ class CannotTranscode(InferenceError):
 
 class PixelWorkStopped(UnreadablePixels):
     """Decoding took more time or memory than it may, or broke its process; the node is unharmed."""
+
+
+class ModelNotAvailable(InferenceError):
+    """No language model is there to answer."""
+
+
+class UnknownModel(InferenceError):
+    """No model of that name is served."""
+
+
+class ModelBusy(InferenceError):
+    """The model has as much to do as it may; come again later."""
+
+
+class ModelFailed(InferenceError):
+    """The model began an answer and did not bring it to its end, or answered what is none."""
+
+
+class ModelTimedOut(ModelFailed):
+    """The model took longer than it may."""
+
+
+class ModelRefused(InferenceError):
+    """The model cannot be asked this."""
+
+    def __init__(self, message: str | None = None, *, http_status: int = 400) -> None:
+        super().__init__(message, http_status=http_status)
+        self.http_status = http_status

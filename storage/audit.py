@@ -22,6 +22,7 @@ class AuditAction(StrEnum):
     CONFIGURE = "configure"
     KEYS = "keys"
     OPERATE = "operate"
+    CHAT = "chat"
 
 
 class AuditOutcome(StrEnum):

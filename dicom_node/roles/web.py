@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from configs.settings import Settings
 from dicom_node.admin_key import admin_key
+from dicom_node.chat import chat_model
 from dicom_node.live_peers import LivePeers
 from dicom_node.live_routes import LiveRoutes
 from dicom_node.parts import Storage, now
@@ -64,6 +65,7 @@ def run(context: RoleContext) -> None:
             blobs,
         ),
         engines=engine_infos(settings),
+        chat=chat_model(settings),
         now=now,
     )
     app = create_app(parts)

@@ -16,6 +16,7 @@ from pydicom import Dataset
 from starlette.types import ASGIApp
 
 from configs.settings import Settings
+from dicom_node.chat import chat_model
 from dicom_node.live_routes import LiveRoutes
 from dicom_node.rule_trials import RuleTrials
 from dicomweb.app import create_app
@@ -131,6 +132,7 @@ class PaperWeb:
             readings=self.readings,
             rules=RuleTrials(self.routes, settings.peers, {"classical-lung": CT_NEEDS}, self.index, blobs),
             engines=(EngineInfo("classical-lung", "1.0", "classical", ("CT",), enabled=True),),
+            chat=chat_model(settings),
             now=self.now,
         )
         self.app: FastAPI = create_app(self.parts)

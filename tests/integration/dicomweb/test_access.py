@@ -90,6 +90,10 @@ NEEDED: dict[tuple[str, str], str] = {
     ("POST", "/dicom-web/workitems/{workitem}"): "predict",
     ("PUT", "/dicom-web/workitems/{workitem}/state"): "predict",
     ("POST", "/dicom-web/workitems/{workitem}/cancelrequest"): "predict",
+    ("GET", "/v1/models"): "chat",
+    ("GET", "/v1/models/{name:path}"): "chat",
+    ("POST", "/v1/chat/completions"): "chat",
+    ("POST", "/v1/completions"): "chat",
     **{("DELETE", level): "delete" for level in (STUDY, SERIES, INSTANCE)},
 }
 #: What the open loopback grants (never delete, keys, settings, retract, operate).

@@ -247,3 +247,60 @@ def test_secrets_of_a_destination_are_shown_nowhere() -> None:
     shown = repr(deliver) + deliver.model_dump_json()
     assert "s3cret" not in shown
     assert "t0ken" not in shown
+
+
+def test_names_of_the_chat_guide_are_taken_and_own_names_win(tmp_path: Path) -> None:
+    environ = {
+        "MEDGEMMA_BASE_URL": "http://10.1.2.3:8000/v1/, http://10.1.2.4:8000",
+        "MEDGEMMA_MODEL": "medgemma-27b",
+        "MEDGEMMA_TIMEOUT": "30",
+        "MEDGEMMA_ENABLED": "True",
+    }
+    chat = load(make_config(tmp_path), environ, working_dir=tmp_path).settings.chat
+    assert [each.url for each in chat.upstreams] == ["http://10.1.2.3:8000", "http://10.1.2.4:8000"]
+    assert (chat.model, chat.timeout_s, chat.enabled, chat.chosen) == ("medgemma-27b", 30, True, "upstream")
+    own = {"DICOM_NODE_CHAT__MODEL": "mine", "DICOM_NODE_CHAT__BACKEND": "none"}
+    chat = load(tmp_path / "config", environ | own, working_dir=tmp_path).settings.chat
+    assert (chat.model, chat.chosen) == ("mine", "none")
+    off = load(tmp_path / "config", environ | {"MEDGEMMA_ENABLED": "false"}, working_dir=tmp_path).settings.chat
+    assert off.chosen == "none"
+
+
+ANY = "0.0.0.0"  # noqa: S104 (names the bind)
+
+
+@pytest.mark.parametrize(
+    ("environ", "own"),
+    [
+        ({"MEDGEMMA_BASE_URL": "http://localhost:8080"}, True),
+        ({"MEDGEMMA_BASE_URL": "http://127.0.0.1:8080/v1"}, True),
+        ({"MEDGEMMA_BASE_URL": "http://[::ffff:127.0.0.1]:8080"}, True),
+        ({"MEDGEMMA_BASE_URL": "http://localhost:9000", "PORT": "9000"}, True),
+        ({"MEDGEMMA_BASE_URL": "http://127.0.0.1:8080", "DICOM_NODE_HTTP__HOST": ANY}, True),
+        ({"MEDGEMMA_BASE_URL": "https://node.example", "DICOM_NODE_HTTP__PUBLIC_URL": "https://node.example"}, True),
+        ({"MEDGEMMA_BASE_URL": "http://localhost:8081"}, False),
+        ({"MEDGEMMA_BASE_URL": "http://127.0.0.2:8080"}, False),
+        ({"MEDGEMMA_BASE_URL": "http://192.0.2.1:8080", "DICOM_NODE_HTTP__HOST": ANY}, False),
+    ],
+)
+def test_a_model_server_that_is_this_node_itself_is_refused(tmp_path: Path, environ: dict[str, str], own: bool) -> None:
+    config = make_config(tmp_path)
+    if not own:
+        assert load(config, environ, working_dir=tmp_path).settings.chat.chosen == "upstream"
+        return
+    with pytest.raises(ConfigError, match=r"chat\.upstreams\[0\]\.url: .* is this node itself"):
+        load(config, environ, working_dir=tmp_path)
+    load(config, environ, working_dir=tmp_path, to_start=False)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://a", "http://", "http://name:secret@host", "http://a?b=c"])
+def test_a_model_server_without_a_sound_url_is_refused_and_its_secret_is_not_said(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match=r"chat\.upstreams\[0\]\.url: ") as refused:
+        load(make_config(tmp_path), {"MEDGEMMA_BASE_URL": url}, working_dir=tmp_path)
+    assert "secret" not in str(refused.value)
+
+
+def test_keys_of_model_servers_are_not_shown(tmp_path: Path) -> None:
+    config = make_config(tmp_path, node="chat: {upstreams: [{url: 'http://10.1.2.3', key: site-secret}]}")
+    chat = load(config, {}, working_dir=tmp_path).settings.chat
+    assert "site-secret" not in f"{chat!r} {chat.model_dump_json()}"

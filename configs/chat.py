@@ -1,0 +1,109 @@
+"""Settings of the language model behind the chat API."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, PositiveFloat, PositiveInt, SecretStr, StringConstraints
+
+from configs.section import Section
+
+Address = IPv4Address | IPv6Address
+
+
+def _base_url(url: str) -> str:
+    """Take the URL of a server, with or without the `/v1` that clients are given."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be the base URL of a server, such as http://10.1.2.3:8000")
+    if "@" in parts.netloc:
+        raise ValueError("holds a name or password; the key goes into `key`")
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+class Upstream(Section):
+    """One server that speaks the OpenAI API: vLLM, llama-server, LocalAI and their like."""
+
+    url: Annotated[str, AfterValidator(_base_url)]
+    """Its base URL."""
+    key: SecretStr | None = None
+    """Sent as Bearer."""
+
+
+def _several(value: Any) -> Any:
+    """Take one URL, or several joined by commas, for upstreams without keys."""
+    urls = value.split(",") if isinstance(value, str) else value
+    if not isinstance(urls, list | tuple):
+        return value
+    return [{"url": each.strip()} if isinstance(each, str) else each for each in urls if each != ""]
+
+
+class ChatSettings(Section):
+    """The language model, and what may be asked of it."""
+
+    enabled: bool = True
+    """False: as if there were no model."""
+    backend: Literal["auto", "upstream", "none"] = "auto"
+    """`auto`: the upstreams where there are any, else none."""
+    upstreams: Annotated[tuple[Upstream, ...], BeforeValidator(_several)] = ()
+    model: Annotated[str, StringConstraints(min_length=1, max_length=128)] = "medgemma-4b"
+    """Which model is asked where the caller names none."""
+    timeout_s: PositiveFloat = 60.0
+    """Seconds that a server may take to answer, and to go on with a stream."""
+    concurrent: PositiveInt = 64
+    """Answers that are made at one time; who asks beyond is told to come again."""
+    request_mb: PositiveFloat = 64.0
+    """Megabytes (10^6 bytes) that one request may have, with its images."""
+
+    @property
+    def chosen(self) -> Literal["upstream", "none"]:
+        """Which backend these settings come to."""
+        if not self.enabled or self.backend == "none":
+            return "none"
+        return "upstream" if self.upstreams or self.backend == "upstream" else "none"
+
+
+def is_this_node(url: str, *, host: str, port: int, public_url: str = "") -> bool:
+    """Tell whether a URL leads to the node that listens at `host` and `port`.
+
+    A name that cannot be resolved leads nowhere.
+    """
+    parts, public = urlsplit(url), urlsplit(public_url)
+    theirs = parts.port or (443 if parts.scheme == "https" else 80)
+    if public.hostname and public.hostname == parts.hostname:
+        return theirs == (public.port or (443 if public.scheme == "https" else 80))
+    if theirs != port:
+        return False
+    bound = _addresses(host)
+    return any(address in bound or (_is_any(bound) and _is_ours(address)) for address in _addresses(parts.hostname))
+
+
+def _addresses(host: str | None) -> set[Address]:
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return set()
+    return {_plain(ip_address(str(each[4][0]).partition("%")[0])) for each in found}
+
+
+def _plain(address: Address) -> Address:
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _is_any(addresses: set[Address]) -> bool:
+    return any(address.is_unspecified for address in addresses)
+
+
+def _is_ours(address: Address) -> bool:
+    """Tell whether this machine has an address: only then can a socket be bound to it."""
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Language models: the servers that run them, and what stands in where there is none."""
