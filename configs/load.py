@@ -299,6 +299,12 @@ def check_routes(routes: Sequence[Route], peers: Mapping[str, Peer]) -> None:
             peer = peers.get(destination)
             if destination != "sender" and (peer is None or peer.deliver is None):
                 raise ConfigError(f"routes[{index}].deliver_to: {destination!r} is no peer with deliver in peers.yaml")
+        for destination in route.originals_to:
+            peer = peers.get(destination)
+            if peer is None or peer.deliver is None:
+                raise ConfigError(
+                    f"routes[{index}].originals_to: {destination!r} is no peer with deliver in peers.yaml"
+                )
         for source in route.priors.sources if route.priors is not None else ():
             if source not in peers or "priors" not in peers[source].ask:
                 raise ConfigError(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 from pydicom.datadict import tag_for_keyword
 
 from configs.engines import EngineName
@@ -179,10 +179,11 @@ class PriorsWanted(Section):
 
 
 class Route(Section):
-    """One rule: which series of which studies go to which engine, and where its results go."""
+    """One rule: which series of which studies go to which engine, where its results go, and who gets the originals."""
 
     name: str
-    engine: EngineName
+    engine: EngineName | None = None
+    """None: a rule that sends originals on and asks no engine."""
     task: str = "default"
     when: When = AllOf(())
     series: Literal["best", "all", "each"] = "best"
@@ -194,3 +195,11 @@ class Route(Section):
     priors: PriorsWanted | None = None
     deliver_to: tuple[str, ...] = Field(default=("sender",))
     deliver_refusals: bool = False
+    originals_to: tuple[str, ...] = ()
+    """Names of peers that get the study itself as it is kept, what they sent apart."""
+
+    @model_validator(mode="after")
+    def check_purpose(self) -> Self:
+        if self.engine is None and not self.originals_to:
+            raise ValueError("needs engine, or originals_to")
+        return self

@@ -175,6 +175,7 @@ def _node(parts: WebParts, requires: Requires) -> APIRouter:
                     "at_most_per_hour": route.at_most_per_hour,
                     "deliver_to": list(route.deliver_to),
                     "deliver_refusals": route.deliver_refusals,
+                    "originals_to": list(route.originals_to),
                 }
                 for route in parts.rules.listed()
             ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from typing import Any
 
@@ -205,10 +206,12 @@ def result(record: ResultRecord) -> dict[str, Any]:
 
 
 def delivery(record: DeliveryRecord) -> dict[str, Any]:
-    """One result set on its way to one destination."""
+    """One result set, or originals, on the way to one destination."""
     return {
         "delivery_id": record.delivery_id,
         "run_key": record.run_key,
+        "form": record.form,
+        "counts": dict(Counter(item.state.value for item in record.items)),
         "destination": record.destination,
         "state": record.state.value,
         "reason": record.reason,

@@ -14,6 +14,7 @@ from storage import ledger, tables
 from storage.database import Database
 from storage.errors import NotKept
 from storage.job_book import current_turn, record, run_again, study_state_of
+from storage.originals import ask_onward
 from storage.prior_book import ask_for_priors
 from storage.records import Decision, JobRecord, JobState, NewJob, RouteOutcome, StudyState
 
@@ -29,8 +30,8 @@ _NOT_TO_ANALYSE = (StudyState.GATHERING, StudyState.QUARANTINED, StudyState.DOCU
 def take(database: Database, queue: Queue, decision: Decision, *, to: StudyState, reason: str) -> bool:
     """Decide, if the study is still as the decision saw it.
 
-    One transaction: the study's state and decision number, the ledger, the decision, its jobs, their place in
-    the queue, and the end of jobs of earlier decisions that have not begun.
+    One transaction: the study's state and decision number, the ledger, the decision, its jobs, the originals
+    that go onward, their place in the queue, and the end of jobs of earlier decisions that have not begun.
 
     Parameters
     ----------
@@ -68,6 +69,8 @@ def take(database: Database, queue: Queue, decision: Decision, *, to: StudyState
             _begin_job(connection, queue, uid, decision.decision_number, job, at)
         for asked in decision.priors:
             ask_for_priors(connection, uid, asked, at)
+        for onward in decision.onward:
+            ask_onward(connection, queue, uid, decision.decision_number, onward, at)
     return True
 
 

@@ -14,7 +14,7 @@ from storage.database import Database
 from storage.errors import ForbiddenTransition, NotKept
 from storage.records import DeliveryItem, DeliveryRecord, DeliveryState, ItemState
 from storage.turns import OpenTurn, delivery_turn
-from storage.visibility import NOTE_FORM, is_note
+from storage.visibility import NOTE_FORM, ORIGINALS, is_note
 
 if TYPE_CHECKING:
     from storage.jobs import Queue
@@ -157,6 +157,10 @@ class Deliveries:
                 .values(state=state.value, status=status, reason=reason, accepted_at=accepted_at)
             )
 
+    def leave_out(self, delivery_id: str, sop_instance_uid: str, reason: str, at: datetime) -> None:
+        """Note that one instance does not go any more; what was accepted stays accepted."""
+        self.item_answered(delivery_id, sop_instance_uid, ItemState.REPLACED, None, reason, at)
+
     def finish(self, delivery_id: str, state: DeliveryState, reason: str, at: datetime) -> None:
         """End a delivery; one that ended so already stays as it is.
 
@@ -287,12 +291,23 @@ class Deliveries:
         self, connection: Connection, delivery_id: str, attempt: int, destination: str, *, due: datetime, at: datetime
     ) -> None:
         delay_s = max(0.0, (due - at).total_seconds())
-        self._queue.enqueue_delivery(connection, delivery_id, attempt, destination, delay_s=delay_s)
+        lane = lane_of(delivery_id, destination)
+        self._queue.enqueue_delivery(connection, delivery_id, attempt, lane, delay_s=delay_s)
 
 
 def delivery_id_of(run_key: str, form: str, destination: str) -> str:
     """Name the delivery of one form of one run to one destination."""
     return f"{run_key}:{form}:{destination}"
+
+
+def originals_id_of(study_instance_uid: str, decision_number: int, destination: str) -> str:
+    """Name the delivery of the originals of one decision to one destination."""
+    return f"{study_instance_uid}:{decision_number}:{ORIGINALS}:{destination}"
+
+
+def lane_of(delivery_id: str, destination: str) -> str:
+    """Name the lane that a delivery goes in: originals are large and must not stand before results."""
+    return f"{destination} {ORIGINALS}" if f":{ORIGINALS}:" in delivery_id else destination
 
 
 def current_attempt(state: str, attempts: int) -> int:
@@ -378,7 +393,7 @@ def _retracted(connection: Connection, run_key: str) -> str:
 
 def _overtaken(connection: Connection, run_key: str, form: str) -> tuple[DeliveryState, str] | None:
     """Say how a delivery ends that need not go out any more; a note that takes results back always goes."""
-    if is_note(form):
+    if is_note(form) or form == ORIGINALS:
         return None
     if reason := _retracted(connection, run_key):
         return DeliveryState.WITHDRAWN, reason
@@ -442,8 +457,8 @@ def records_of(connection: Connection, rows: Sequence[Row[Any]]) -> list[Deliver
 def _record(row: Row[Any], items: tuple[DeliveryItem, ...]) -> DeliveryRecord:
     return DeliveryRecord(
         delivery_id=row.delivery_id,
-        job_id=row.job_id,
-        run_key=row.run_key,
+        job_id=row.job_id or "",
+        run_key=row.run_key or "",
         form=row.form,
         study_instance_uid=row.study_instance_uid,
         destination=row.destination,

@@ -82,7 +82,9 @@ DELIVERY: dict[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.WAITING: frozenset(
         {DeliveryState.SENDING, DeliveryState.SUPERSEDED, DeliveryState.FAILED, DeliveryState.WITHDRAWN}
     ),
-    DeliveryState.SENDING: frozenset({DeliveryState.DELIVERED, DeliveryState.WAITING, DeliveryState.FAILED}),
+    DeliveryState.SENDING: frozenset(
+        {DeliveryState.DELIVERED, DeliveryState.WAITING, DeliveryState.FAILED, DeliveryState.WITHDRAWN}
+    ),
     # accepted again and again, and not there: FAILED
     DeliveryState.DELIVERED: frozenset({DeliveryState.CONFIRMED, DeliveryState.WAITING, DeliveryState.FAILED}),
     DeliveryState.CONFIRMED: frozenset(),

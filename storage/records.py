@@ -130,7 +130,7 @@ class DeliveryState(StrEnum):
     FAILED = "failed"
     SUPERSEDED = "superseded"
     WITHDRAWN = "withdrawn"
-    """Its results were taken back before they went out."""
+    """What was to go out was taken back, or is kept no more."""
 
 
 class ResultState(StrEnum):
@@ -173,7 +173,7 @@ class ItemState(StrEnum):
     ACCEPTED = "accepted"
     REFUSED = "refused"
     REPLACED = "replaced"
-    """The destination does not take it: the same said in another form went instead."""
+    """It does not go: the same said in another form went instead; or, of originals, it counts no more here."""
 
 
 @dataclass(frozen=True)
@@ -340,6 +340,16 @@ class WantedPriors:
 
 
 @dataclass(frozen=True)
+class Onward:
+    """Who gets the study itself, as a rule asks for."""
+
+    route: str
+    destination: str
+    ae_title: str
+    """Of the destination: what came from it under that title does not go back. Empty: it has none."""
+
+
+@dataclass(frozen=True)
 class Decision:
     """That a study is complete, on what evidence, and what follows."""
 
@@ -354,6 +364,8 @@ class Decision:
     jobs: tuple[NewJob, ...]
     priors: tuple[WantedPriors, ...] = ()
     """Earlier studies that are asked for."""
+    onward: tuple[Onward, ...] = ()
+    """Who gets the originals, each destination once."""
 
 
 @dataclass(frozen=True)
@@ -440,13 +452,16 @@ class DeliveryItem:
 
 @dataclass(frozen=True)
 class DeliveryRecord:
-    """One result set on its way to one destination."""
+    """One result set, or the originals of one decision, on the way to one destination."""
 
     delivery_id: str
-    """`{run_key}:{form}:{destination}`."""
+    """`{run_key}:{form}:{destination}`, or `{study_instance_uid}:{decision_number}:originals:{destination}`."""
     job_id: str
+    """Empty for originals."""
     run_key: str
+    """Empty for originals."""
     form: str
+    """Of results, of a note that takes them back, or `originals`."""
     study_instance_uid: str
     destination: str
     state: DeliveryState

@@ -272,8 +272,8 @@ deliveries = Table(
     "deliveries",
     metadata,
     Column("delivery_id", String(255), primary_key=True),
-    Column("job_id", String(160), ForeignKey("jobs.job_id"), nullable=False),
-    Column("run_key", String(64), ForeignKey("findings.run_key"), nullable=False),
+    Column("job_id", String(160), ForeignKey("jobs.job_id")),  # NULL: originals
+    Column("run_key", String(64), ForeignKey("findings.run_key")),  # NULL: originals
     Column("form", String(64), nullable=False),
     Column("study_instance_uid", UID, nullable=False),
     Column("destination", Text, nullable=False),
@@ -298,6 +298,8 @@ delivery_items = Table(
     Column("status", Integer),
     Column("reason", Text, nullable=False, default=""),
     Column("accepted_at", UtcDateTime),
+    Column("sha256", String(64), nullable=False, server_default=""),  # of an original, as it was when it was asked for
+    Index("ix_delivery_items_sop_instance_uid", "sop_instance_uid"),
 )
 
 #: Deliveries whose keeping at the destination is to be made sure of: how that stands.

@@ -26,6 +26,10 @@ CANONICAL_FORM = "binary+comprehensive-3d"
 NOTE_FORM = "rejection-"
 
 
+#: The form of what goes onward as it came.
+ORIGINALS = "originals"
+
+
 def is_note(form: str) -> bool:
     """Tell whether a form is that of a note that takes results back."""
     return form.startswith(NOTE_FORM)

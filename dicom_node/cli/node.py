@@ -8,6 +8,8 @@ from typing import Final
 import typer
 
 from configs.errors import ConfigError
+from configs.routes import Route
+from configs.settings import Settings
 from dicom_node.cli import settings_of
 from dicom_node.cli.output import AS_JSON
 from dicom_node.main import up as run_node
@@ -46,11 +48,19 @@ def register(app: typer.Typer) -> None:
         typer.echo(f"  HTTP {settings.http.host}:{settings.http.port}, data in {settings.data_dir}")
         typer.echo(f"  Peers: {', '.join(settings.peers) or 'none'}")
         for route in settings.routes:
-            engine = settings.engines.get(route.engine)
-            state = "" if engine is not None and engine.enabled else " (not enabled: its studies will wait)"
-            typer.echo(f"  Route {route.name}: {route.engine}{state}, delivered to {', '.join(route.deliver_to)}")
+            typer.echo(f"  Route {route.name}: {_leads_to(route, settings)}")
 
     @app.command()
     def version() -> None:
         """Print the version."""
         typer.echo(VERSION)
+
+
+def _leads_to(route: Route, settings: Settings) -> str:
+    onward = f"originals sent on to {', '.join(route.originals_to)}" if route.originals_to else ""
+    if route.engine is None:
+        return onward
+    engine = settings.engines.get(route.engine)
+    state = "" if engine is not None and engine.enabled else " (not enabled: its studies will wait)"
+    said = f"{route.engine}{state}, delivered to {', '.join(route.deliver_to)}"
+    return f"{said}, {onward}" if onward else said

@@ -23,9 +23,9 @@ from storage.index import Index
 from storage.job_book import JobBook
 from storage.jobs import Queue
 from storage.ledger_report import Patience, account
-from storage.records import JobState, StudyRecord
+from storage.records import ItemState, JobState, StudyRecord
 from storage.results import ResultBook
-from storage.visibility import CANONICAL_FORM
+from storage.visibility import CANONICAL_FORM, ORIGINALS
 from storage.way import way_of
 
 
@@ -116,7 +116,7 @@ def _as_text(loaded: Loaded, page: dict[str, Any]) -> str:
         lines += ["", f"Decision {decision['decision_number']}: {decision['reason']}"]
         for route in decision["routes"]:
             said = "matched" if route["matched"] else "not matched"
-            lines.append(f"  rule {route['route']} → {route['engine']}: {said}: {route['reason']}")
+            lines.append(f"  rule {route['route']} → {route['engine'] or 'no engine'}: {said}: {route['reason']}")
     for report in page["reports"]:
         lines += ["", report.rstrip("\n")]
     for delivery in page["deliveries"]:
@@ -124,6 +124,7 @@ def _as_text(loaded: Loaded, page: dict[str, Any]) -> str:
         lines += [
             f"  {item['kind']}  {item['state']}  {item['status'] or ''}  {item['sop_instance_uid']}"
             for item in delivery["items"]
+            if delivery["form"] != ORIGINALS or item["state"] != ItemState.ACCEPTED
         ]
     return "\n".join([*lines, "", f"Console: {loaded.settings.http.base_url()}/console/studies/{uid}"])
 

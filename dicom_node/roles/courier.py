@@ -19,6 +19,7 @@ from dicom_node.live_routes import LiveRoutes
 from dicom_node.parts import Storage, blob_root, now
 from dicom_node.roles.worker import worker_parts
 from dicom_node.scu.association import Timeouts
+from dicom_node.scu.transcoding import PixelTranscoder
 from dicom_node.supervisor import RoleContext
 from dicom_node.worker.aftermath import Aftermath
 from dicom_node.worker.commitments import CommitmentReports, ReportParts
@@ -107,6 +108,7 @@ def run(context: RoleContext) -> None:
         dimse=settings.dimse,
         now=now,
         digest_pixels=pixels.digest,
+        transcoder=PixelTranscoder(pixels),
     )
     runner = Runner(
         storage.database,

@@ -13,7 +13,7 @@ from dicom_node.routing.destinations import kept_only, resolve
 from dicom_node.routing.facts import StudyFacts
 from dicom_node.routing.identity import differing, quarantine_reason
 from dicom_node.routing.rules import Match, evaluate
-from storage.records import Decision, NewJob, StudyRecord, StudyState, WantedPriors
+from storage.records import Decision, NewJob, Onward, StudyRecord, StudyState, WantedPriors
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def plan(
     different = differing(patients)
     routes = () if different or ruling.fetched_from else ruling.routes
     evaluation = evaluate(routes, facts)
-    drafts = [_job(match, study, verdict, facts, ruling) for match in evaluation.matches]
+    drafts = [_job(match, study, verdict, facts, ruling) for match in evaluation.matches if match.route.engine]
     notes = {job.route: note for job, note in drafts if note}
     decision = Decision(
         study_instance_uid=study.study_instance_uid,
@@ -81,6 +81,7 @@ def plan(
             for match in evaluation.matches
             if match.route.priors is not None
         ),
+        onward=_onward(evaluation.matches, ruling.peers),
     )
     if different:
         return Plan(decision, StudyState.QUARANTINED, quarantine_reason(different))
@@ -101,13 +102,24 @@ def as_far_as_kept(planned: Plan, expired: int) -> Plan:
     return Plan(replace(planned.decision, jobs=()), StudyState.UNMATCHED, reason)
 
 
+def _onward(matches: Sequence[Match], peers: Mapping[str, Peer]) -> tuple[Onward, ...]:
+    """Name who gets the originals, each once, by the first rule that says so."""
+    found: dict[str, Onward] = {}
+    for route in (match.route for match in matches):
+        for name in route.originals_to:
+            title = peers[name].ae_title if name in peers else ""
+            found.setdefault(name, Onward(route.name, name, "" if title == "*" else title))
+    return tuple(found.values())
+
+
 def _job(match: Match, study: StudyRecord, verdict: Verdict, facts: StudyFacts, ruling: Ruling) -> tuple[NewJob, str]:
     """Draft one job, and say what its destinations lack."""
     route = match.route
     priority = min([route.priority, *ruling.priorities.values()], key=lambda each: each.rank)
     destinations = resolve(route.deliver_to, facts.senders, ruling.peers)
+    engine = route.engine or ""
     job = NewJob(
-        engine=route.engine,
+        engine=engine,
         route=route.name,
         task=route.task,
         series_instance_uids=match.series_instance_uids,
@@ -121,7 +133,7 @@ def _job(match: Match, study: StudyRecord, verdict: Verdict, facts: StudyFacts, 
             settle_s=ruling.settle_s,
             at_once=verdict.proven or priority is Priority.STAT,
         ),
-        waiting_for_engine=route.engine not in ruling.engines,
+        waiting_for_engine=engine not in ruling.engines,
         priority=priority,
         at_most_per_hour=route.at_most_per_hour,
     )
@@ -131,6 +143,9 @@ def _job(match: Match, study: StudyRecord, verdict: Verdict, facts: StudyFacts, 
 def _outcome(decision: Decision, notes: Sequence[str]) -> Plan:
     running = [job for job in decision.jobs if not job.waiting_for_engine]
     waiting = [job for job in decision.jobs if job.waiting_for_engine]
+    onward = " ".join(
+        f'Rule "{each.route}" has the originals sent on to {each.destination}.' for each in decision.onward
+    )
     waits = " ".join(
         f'Rule "{job.route}" asks for {job.engine}, which is not installed or not enabled; '
         "once it is: dicom-node rerun --waiting."
@@ -139,10 +154,14 @@ def _outcome(decision: Decision, notes: Sequence[str]) -> Plan:
     if running:
         said = ", ".join(f'{job.engine} by rule "{job.route}"{_urgency(job)}' for job in running)
         return Plan(
-            decision, StudyState.ANALYSING, _sentences(decision.reason, f"Being analysed: {said}.", waits, *notes)
+            decision,
+            StudyState.ANALYSING,
+            _sentences(decision.reason, f"Being analysed: {said}.", waits, *notes, onward),
         )
     if waiting:
-        return Plan(decision, StudyState.WAITING_FOR_ENGINE, _sentences(waits, *notes))
+        return Plan(decision, StudyState.WAITING_FOR_ENGINE, _sentences(waits, *notes, onward))
+    if decision.onward:
+        return Plan(decision, StudyState.UNMATCHED, f"{onward} No rule that matches asks for an engine.")
     return Plan(decision, StudyState.UNMATCHED, _unmatched(decision))
 
 

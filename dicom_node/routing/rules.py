@@ -99,12 +99,13 @@ class Evaluation:
     outcomes: tuple[RouteOutcome, ...]
     """One for every rule, in the order of `routes.yaml`."""
     matches: tuple[Match, ...]
-    """At most one for each engine."""
+    """At most one for each engine, and every rule that matches without one."""
 
 
 def evaluate(routes: Sequence[Route], facts: StudyFacts) -> Evaluation:
-    """Find the first matching rule of each engine, and explain every rule."""
+    """Find the first matching rule of each engine and all that ask for none, and explain every rule."""
     outcomes: list[RouteOutcome] = []
+    matches: list[Match] = []
     taken: dict[str, Match] = {}
     for route in routes:
         if route.engine in taken:
@@ -114,10 +115,12 @@ def evaluate(routes: Sequence[Route], facts: StudyFacts) -> Evaluation:
         answers = [(series, holds(route.when, facts, series)) for series in facts.series]
         matched = tuple(series.series_instance_uid for series, answer in answers if answer.holds)
         if matched:
-            taken[route.engine] = Match(route, matched)
+            matches.append(Match(route, matched))
+            if route.engine is not None:
+                taken[route.engine] = matches[-1]
         reason = _summary([answer for _, answer in answers])
-        outcomes.append(RouteOutcome(route.name, route.engine, matched=bool(matched), reason=reason))
-    return Evaluation(tuple(outcomes), tuple(taken.values()))
+        outcomes.append(RouteOutcome(route.name, route.engine or "", matched=bool(matched), reason=reason))
+    return Evaluation(tuple(outcomes), tuple(matches))
 
 
 def holds(condition: Condition, facts: StudyFacts, series: SeriesFacts) -> Answer:

@@ -5,23 +5,42 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from configs.errors import NodeError
 from configs.peers import DeliverByDimse, DeliverByFolder, DeliverByStow, Peer, PeerTls
 from configs.settings import DimseSettings
 from dicom_node.scu import folder
 from dicom_node.scu.association import Timeouts
 from dicom_node.scu.store import SLOWEST_LINK, Outgoing, send
+from dicom_node.scu.transcoding import Transcoder
 from dicom_node.tls import outgoing_context
 from dicomweb import stow_client
+from dicomweb.errors import ServiceRefused
 from dicomweb.http_client import Service, basic
 from inference.results.encodings import syntaxes_for
+from storage.errors import NotKept
 
 OnStatus = Callable[[Outgoing, int], None]
+OnRefused = Callable[[Outgoing, NodeError], None]
 
 
 def carry(
-    peer: Peer, study_instance_uid: str, items: Sequence[Outgoing], on_status: OnStatus, dimse: DimseSettings
+    peer: Peer,
+    study_instance_uid: str,
+    items: Sequence[Outgoing],
+    on_status: OnStatus,
+    dimse: DimseSettings,
+    on_refused: OnRefused | None = None,
+    transcoder: Transcoder | None = None,
 ) -> None:
     """Bring instances of one study to a destination in the order given, the way that its `deliver` names.
+
+    Parameters
+    ----------
+    on_refused
+        Told of an instance that cannot go there, the next one is then sent: each is on its own. Without it, all or
+        none go: such an instance ends the sending, over DIMSE before the first one is sent.
+    transcoder
+        What is encoded anew where the destination does not take it as it is kept.
 
     Raises
     ------
@@ -30,17 +49,20 @@ def carry(
     """
     match peer.deliver:
         case DeliverByDimse() as deliver:
-            preferred = [replace(i, preferred=syntaxes_for(i.sop_class_uid, deliver.encodings)) for i in items]
+            ours = on_refused is None  # originals go as they are kept where that is taken
+            preferred = [replace(i, preferred=syntaxes_for(i.sop_class_uid, deliver.encodings)) for i in items if ours]
             send(
                 peer,
                 calling_ae_title=peer.answer_as or dimse.ae_title,
-                items=preferred,
+                items=preferred if ours else items,
                 on_status=on_status,
-                whole=True,
+                on_refused=on_refused,
+                transcoder=transcoder,
+                whole=ours,
                 timeouts=timeouts_of(dimse),
             )
         case DeliverByStow() as deliver:
-            _by_stow(service_of(deliver, peer.tls), items, on_status, dimse.answer_within_s)
+            _by_stow(service_of(deliver, peer.tls), items, on_status, on_refused, dimse.answer_within_s)
         case DeliverByFolder() as deliver:
             folder.put(deliver.path, study_instance_uid, items, on_status)
 
@@ -68,11 +90,23 @@ def service_of(deliver: DeliverByStow, tls: PeerTls | None) -> Service:
     )
 
 
-def _by_stow(service: Service, items: Sequence[Outgoing], on_status: OnStatus, answer_s: float) -> None:
+def _by_stow(
+    service: Service, items: Sequence[Outgoing], on_status: OnStatus, on_refused: OnRefused | None, answer_s: float
+) -> None:
     for item in items:
-        with item.open() as part10:
-            length = part10.seek(0, 2)
-            part10.seek(0)
-            within_s = answer_s + length / SLOWEST_LINK
-            status = stow_client.store(service, item.sop_instance_uid, part10, length, within_s=within_s)
-        on_status(item, status)
+        try:
+            status = _store(service, item, answer_s)
+        except (ServiceRefused, NotKept) as error:
+            if on_refused is None:
+                raise
+            on_refused(item, error)
+        else:
+            on_status(item, status)
+
+
+def _store(service: Service, item: Outgoing, answer_s: float) -> int:
+    with item.open() as part10:
+        length = part10.seek(0, 2)
+        part10.seek(0)
+        within_s = answer_s + length / SLOWEST_LINK
+        return stow_client.store(service, item.sop_instance_uid, part10, length, within_s=within_s)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import uuid
@@ -22,13 +23,14 @@ from dicom_node.scu import commitment, folder
 from dicom_node.scu.association import Timeouts
 from dicom_node.scu.find import STUDY_ROOT, find, identifier
 from dicom_node.worker.carriers import service_of, timeouts_of
-from dicom_node.worker.deliver import outgoing
+from dicom_node.worker.items import outgoing
 from dicom_node.worker.outcomes import next_attempt_at
 from dicom_node.worker.parts import CourierParts
 from dicom_node.worker.turns import Turns
 from dicomweb import stow_client
 from dicomweb.errors import ServiceRefused, ServiceUnreachable
 from storage.confirmations import Confirmation, Confirmations, Report, missing_of
+from storage.errors import NotKept
 from storage.records import DeliveryRecord, DeliveryState, InstanceRecord, ItemState
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,10 @@ MOST_MISSES = 5
 MOST_SENT_AGAIN = 3
 #: Seconds for one question, whatever comes.
 _WHOLE_S = 120.0
+#: Answers that are read of one series.
+_MOST_FOUND = 100_000
+#: So many instances of a series are looked for at once; fewer are asked for one by one, by name.
+_MANY = 8
 
 #: Failures of a question that may pass.
 _LATER = (PeerUnreachable, AssociationRejected, PeerRefused, ServiceUnreachable, ServiceRefused)
@@ -110,12 +116,24 @@ def confirm(waiting: Confirmation, confirmations: Confirmations, courier: Courie
         confirmations.end(waiting.delivery_id, "The destination is not listed any more.", courier.now())
         return
     items = [item for item in delivery.items if item.state is ItemState.ACCEPTED]
-    instances = [courier.index.instance(item.sop_instance_uid) for item in items]
+    instances = _kept([item.sop_instance_uid for item in items], courier)
+    if not instances:
+        confirmations.end(waiting.delivery_id, "Not confirmed: nothing of it is kept any more.", courier.now())
+        return
     asking = _Asking(waiting, delivery, peer, instances, confirmations, courier)
     try:
         asking.ask()
     except _LATER as error:
         asking.later(str(error), attempts=waiting.attempts + 1, misses=waiting.misses)
+
+
+def _kept(sop_instance_uids: Sequence[str], courier: CourierParts) -> list[InstanceRecord]:
+    """Give the instances that are still here: an original may have been deleted since."""
+    kept = []
+    for uid in sop_instance_uids:
+        with contextlib.suppress(NotKept):
+            kept.append(courier.index.instance(uid))
+    return kept
 
 
 class _Asking:
@@ -200,18 +218,31 @@ class _Asking:
         )
 
     def _not_found(self) -> list[str]:
-        missing = []
+        by_series: dict[str, list[InstanceRecord]] = {}
         for each in self._instances:
-            wanted = identifier(
-                "IMAGE",
-                StudyInstanceUID=each.study_instance_uid,
-                SeriesInstanceUID=each.series_instance_uid,
-                SOPInstanceUID=each.sop_instance_uid,
-            )
-            found = find(self._peer, calling_ae_title=self._calling, identifier=wanted, most=2, timeouts=self._timeouts)
-            if all(str(one.get("SOPInstanceUID", "")) != each.sop_instance_uid for one in found):
-                missing.append(each.sop_instance_uid)
-        return missing
+            by_series.setdefault(each.series_instance_uid, []).append(each)
+        unseen = list(self._instances)
+        for series in (group for group in by_series.values() if len(group) >= _MANY):
+            seen = self._found(series[0], "")
+            unseen = [each for each in unseen if each.sop_instance_uid not in seen]
+        # Some archives answer with the first so many alone: what is not among them is asked for by name.
+        return [
+            each.sop_instance_uid
+            for each in unseen
+            if each.sop_instance_uid not in self._found(each, each.sop_instance_uid)
+        ]
+
+    def _found(self, of_series: InstanceRecord, sop_instance_uid: str) -> set[str]:
+        """Give what the archive has of a series; `sop_instance_uid`: this one alone."""
+        wanted = identifier(
+            "IMAGE",
+            StudyInstanceUID=of_series.study_instance_uid,
+            SeriesInstanceUID=of_series.series_instance_uid,
+            SOPInstanceUID=sop_instance_uid,
+        )
+        most = 2 if sop_instance_uid else _MOST_FOUND
+        found = find(self._peer, calling_ae_title=self._calling, identifier=wanted, most=most, timeouts=self._timeouts)
+        return {str(one.get("SOPInstanceUID", "")) for one in found}
 
     def _not_served(self, deliver: DeliverByStow) -> list[str]:
         service = service_of(deliver, self._peer.tls)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from configs.errors import NodeError
 from configs.peers import Deliver, Peer
@@ -13,6 +12,8 @@ from dicom_node.errors import ContextRefused
 from dicom_node.scu.store import Outgoing
 from dicom_node.worker.carriers import carry
 from dicom_node.worker.forms import instead
+from dicom_node.worker.items import note, outgoing
+from dicom_node.worker.onward import send_onward
 from dicom_node.worker.outcomes import (
     CLASS_REFUSED,
     Answer,
@@ -26,17 +27,9 @@ from inference.errors import UnusableAnswer
 from inference.results.forms import Form
 from storage.errors import NotKept
 from storage.records import DeliveryItem, DeliveryRecord, DeliveryState, ItemState
-from storage.visibility import is_note
+from storage.visibility import ORIGINALS, is_note
 
 log = logging.getLogger(__name__)
-
-#: What an answer makes of an item: one that may still succeed goes on waiting.
-_ITEM_STATE = {
-    Effect.ACCEPTED: ItemState.ACCEPTED,
-    Effect.RETRY: ItemState.WAITING,
-    Effect.GIVE_UP: ItemState.REFUSED,
-    Effect.OTHER_FORM: ItemState.REFUSED,
-}
 
 
 def deliver(delivery_id: str, attempt: int, courier: CourierParts) -> None:
@@ -49,11 +42,24 @@ def deliver(delivery_id: str, attempt: int, courier: CourierParts) -> None:
     if peer is None or peer.deliver is None:
         _end(delivery, DeliveryState.FAILED, _no_destination(name, known=peer is not None), courier)
         return
+    if delivery.form == ORIGINALS:
+        _originals(delivery, attempt, peer, courier)
+        return
     outcome = _send(delivery, peer, courier)
     if outcome.effect is Effect.ACCEPTED:
         _end(delivery, DeliveryState.DELIVERED, _accepted(delivery, outcome.meaning), courier)
     elif outcome.effect is Effect.OTHER_FORM:
         _fall_back(delivery, attempt, outcome, peer.deliver, courier)
+    else:
+        _try_again_or_give_up(delivery, attempt, outcome, courier)
+
+
+def _originals(delivery: DeliveryRecord, attempt: int, peer: Peer, courier: CourierParts) -> None:
+    outcome = send_onward(delivery, peer, courier)
+    if outcome is None:
+        _end(delivery, DeliveryState.WITHDRAWN, "None of it is kept or counts any more.", courier)
+    elif outcome.effect is Effect.ACCEPTED:
+        _end(delivery, DeliveryState.DELIVERED, outcome.meaning, courier)
     else:
         _try_again_or_give_up(delivery, attempt, outcome, courier)
 
@@ -88,7 +94,7 @@ def _send(delivery: DeliveryRecord, peer: Peer, courier: CourierParts) -> _Outco
 
     def on_status(outgoing: Outgoing, status: int) -> None:
         answer, item = answer_to_status(status), items[outgoing.sop_instance_uid]
-        _note(delivery, outgoing.sop_instance_uid, answer, status, courier)
+        note(delivery, outgoing.sop_instance_uid, answer, status, courier)
         kind = item.kind.upper()
         if answer.effect is not Effect.ACCEPTED:
             said = Answer(answer.effect, f"{delivery.destination} did not take the {kind}: {answer.meaning}")
@@ -108,7 +114,7 @@ def _send(delivery: DeliveryRecord, peer: Peer, courier: CourierParts) -> _Outco
         answer, of_class = answer_to_error(error), isinstance(error, ContextRefused)
         refused_uid = error.facts.get("sop_instance_uid", missing[0]) if of_class else ""
         if refused_uid in items:
-            _note(delivery, refused_uid, answer, None, courier)
+            note(delivery, refused_uid, answer, None, courier)
     else:
         answer, refused_uid, of_class = Answer(Effect.ACCEPTED, "; ".join(notes)), "", False
     courier.classes.learn(delivery.destination, classes, accepted=True, reason="", at=courier.now())
@@ -162,35 +168,6 @@ def _accepted(delivery: DeliveryRecord, notes: str) -> str:
     replaced = {item.kind for item in delivery.items} - {item.kind for item in sent}
     said += [f"It does not accept {' or '.join(kind.upper() for kind in sorted(replaced))}."] if replaced else []
     return " ".join(said)
-
-
-def _note(
-    delivery: DeliveryRecord, sop_instance_uid: str, answer: Answer, status: int | None, courier: CourierParts
-) -> None:
-    """Keep what the destination said of one instance."""
-    courier.deliveries.item_answered(
-        delivery.delivery_id, sop_instance_uid, _ITEM_STATE[answer.effect], status, answer.meaning, courier.now()
-    )
-    log.info(
-        "instance answered",
-        extra={
-            "action": "delivery_answered",
-            "delivery_id": delivery.delivery_id,
-            "sop_instance_uid": sop_instance_uid,
-            "status": "none" if status is None else f"0x{status:04X}",
-        },
-    )
-
-
-def outgoing(sop_instance_uid: str, courier: CourierParts) -> Outgoing:
-    """Give a kept instance ready to be sent."""
-    instance = courier.index.instance(sop_instance_uid)
-    return Outgoing(
-        sop_instance_uid=instance.sop_instance_uid,
-        sop_class_uid=instance.sop_class_uid,
-        transfer_syntax_uid=instance.transfer_syntax_uid,
-        open=partial(courier.blobs.open, instance.path),
-    )
 
 
 def _try_again_or_give_up(delivery: DeliveryRecord, attempt: int, answer: Answer, courier: CourierParts) -> None:

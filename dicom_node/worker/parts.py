@@ -10,6 +10,7 @@ from typing import BinaryIO
 from configs.peers import Peer
 from configs.routes import Route
 from configs.settings import DeliverySettings, DimseSettings, QuietSettings
+from dicom_node.scu.transcoding import Transcoder
 from dicom_node.worker.counts import ArchiveCounts
 from inference.engines.protocol import Engine
 from inference.loading import FrameDecoder
@@ -88,3 +89,5 @@ class CourierParts:
     now: Callable[[], datetime]
     digest_pixels: Callable[[BinaryIO], str]
     """Digests the frames of a file that stands at its start, decoded with limits; raises `InferenceError`."""
+    transcoder: Transcoder | None = None
+    """Encodes originals anew for destinations that do not take them as they are kept; None: uncompressed ones alone."""

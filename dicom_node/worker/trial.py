@@ -150,12 +150,17 @@ def _series(route: Route, facts: StudyFacts, series: SeriesFacts, images: Mappin
 def _follows(match: Match, site: Site, facts: StudyFacts, images: Mapping[str, int]) -> str:
     """Say what a rule that matches leads to: the series that is read, where results go, how urgent it is."""
     route = match.route
+    onward = f"The originals go to {', '.join(route.originals_to)}." if route.originals_to else ""
+    if route.engine is None:
+        return f"{onward} It asks no engine."
     destinations = resolve(route.deliver_to, facts.senders, site.peers).names
     said = [f"Results go to {', '.join(destinations)}." if destinations else "Results are kept here only."]
     if route.priority.value != "routine":
         said.append(f"Urgency: {route.priority.value}.")
     if route.priors is not None:
         said.append(f"Earlier studies are asked for: {', '.join(route.priors.sources)}.")
+    if onward:
+        said.append(onward)
     needs = site.engines.get(route.engine)
     if needs is None:
         return " ".join([f"{route.engine} is not installed or not enabled; the study would wait for it.", *said])
@@ -179,9 +184,8 @@ def as_lines(tried: Mapping[str, Any]) -> list[str]:
     lines = [f"Study {tried['study_instance_uid']}"]
     lines += [tried[key] for key in ("quarantine", "required_series") if tried[key]]
     for rule in tried["rules"]:
-        lines.append(
-            f"{'MATCHES' if rule['matched'] else 'no     '}  {rule['rule']} -> {rule['engine']}: {rule['reason']}"
-        )
+        matches = "MATCHES" if rule["matched"] else "no     "
+        lines.append(f"{matches}  {rule['rule']} -> {rule['engine'] or 'no engine'}: {rule['reason']}")
         for series in rule["series"]:
             name = series["series_number"] or series["series_instance_uid"]
             lines.append(

@@ -22,7 +22,7 @@ from dicom_node.network import application_entity
 from dicom_node.scp.commitment import CommitmentService
 from dicom_node.scu import folder
 from dicom_node.worker.confirm import MOST_MISSES, MOST_SENT_AGAIN, confirm
-from dicom_node.worker.deliver import outgoing
+from dicom_node.worker.items import outgoing
 from dicom_node.worker.parts import CourierParts
 from storage.blobs import LocalBlobs
 from storage.commitments import Commitments
