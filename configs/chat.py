@@ -41,6 +41,18 @@ def _several(value: Any) -> Any:
     return [{"url": each.strip()} if isinstance(each, str) else each for each in urls if each != ""]
 
 
+def _words(value: Any) -> Any:
+    return [each.strip() for each in value.split(",")] if isinstance(value, str) else value
+
+
+def _same_form(value: Any) -> Any:
+    return "jpg" if value == "jpeg" else value
+
+
+#: Forms of picture that may be allowed, as files are named.
+ImageForm = Literal["jpg", "png", "gif", "bmp", "webp", "dcm"]
+
+
 class ChatSettings(Section):
     """The language model, and what may be asked of it."""
 
@@ -57,6 +69,14 @@ class ChatSettings(Section):
     """Answers that are made at one time; who asks beyond is told to come again."""
     request_mb: PositiveFloat = 64.0
     """Megabytes (10^6 bytes) that one request may have, with its images."""
+    max_image_bytes: PositiveInt = 10 << 20
+    """Bytes that one image in a request may have."""
+    max_images: PositiveInt = 16
+    """Images that one request may show."""
+    allowed_formats: Annotated[
+        tuple[Annotated[ImageForm, BeforeValidator(_same_form)], ...], BeforeValidator(_words)
+    ] = ("jpg", "png", "gif", "bmp", "webp", "dcm")
+    """Forms that images in requests may have."""
 
     @property
     def chosen(self) -> Literal["upstream", "none"]:

@@ -53,6 +53,8 @@ OLD_NAMES: dict[str, tuple[str, str]] = {
     "MEDGEMMA_MODEL": ("chat", "model"),
     "MEDGEMMA_TIMEOUT": ("chat", "timeout_s"),
     "MEDGEMMA_ENABLED": ("chat", "enabled"),
+    "MEDGEMMA_MAX_IMAGE_SIZE": ("chat", "max_image_bytes"),
+    "MEDGEMMA_ALLOWED_FORMATS": ("chat", "allowed_formats"),
 }
 
 _PREFIX = "DICOM_NODE_"

@@ -62,7 +62,7 @@ def create_app(parts: WebParts) -> FastAPI:
         app.include_router(router)
     app.include_router(health.routes(parts, access.requires))
     app.include_router(api.routes(parts, access.requires, accesses))
-    app.include_router(openai.routes(parts, access.requires))
+    app.include_router(openai.routes(parts, access.requires, accesses))
     app.include_router(seg_pictures.routes(parts, access.requires, accesses))
     app.include_router(capabilities.routes(served, access.requires, base_url))
     app.include_router(pages.routes(parts, console, access, accesses))

@@ -69,6 +69,10 @@ class PixelWork(Protocol):
         """Give one frame as a picture; `window`: center and width."""
         ...
 
+    def photograph(self, content: BinaryIO, forms: Collection[str], *, longest_side: int, most_pixels: int) -> bytes:
+        """Give a picture that is no DICOM as a plain PNG."""
+        ...
+
     def drawn_on(self, seg: BinaryIO) -> tuple[str, int]:
         """Give the image and frame (from 1) on which a segmentation has most."""
         ...

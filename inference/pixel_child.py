@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from typing import Any, BinaryIO
 
 from inference.errors import CannotTranscode, InferenceError, NoSuchFrame, UnreadablePixels
+from inference.photograph import plain_png
 from inference.pixels import Window, render_frame, to_picture
 from inference.transcode import pixel_digest, transcode, transcode_frame
 
@@ -117,11 +118,16 @@ def _picture(instance: BinaryIO, output: BinaryIO, how: Mapping[str, Any]) -> No
     output.write(to_picture(array, how["form"], quality=how["quality"]))
 
 
+def _photograph(content: BinaryIO, output: BinaryIO, how: Mapping[str, Any]) -> None:
+    output.write(plain_png(content, how["forms"], longest_side=how["longest_side"], most_pixels=how["most_pixels"]))
+
+
 _WORK: dict[str, Callable[..., object]] = {
     "transcode": _transcode,
     "frame": _frame,
     "digest": _digest,
     "picture": _picture,
+    "photograph": _photograph,
     "drawn_on": _drawn_on,
     "overlay": _overlay,
 }

@@ -153,6 +153,19 @@ class PixelProcess:
         }
         return self._bytes("picture", part10, how)
 
+    def photograph(self, content: BinaryIO, forms: Collection[str], *, longest_side: int, most_pixels: int) -> bytes:
+        """Give a picture of somebody's, in one of some forms (as Pillow names them), as a plain PNG.
+
+        What it bears beside its pixels is gone. `longest_side`: pixels that it is shrunk to; `most_pixels`: that it
+        may have.
+
+        Raises
+        ------
+        UnreadablePixels, PixelWorkStopped
+        """
+        how = {"forms": sorted(forms), "longest_side": longest_side, "most_pixels": most_pixels}
+        return self._bytes("photograph", content, how)
+
     def drawn_on(self, seg: BinaryIO) -> tuple[str, int]:
         """Give the image and frame (from 1) on which a segmentation has most.
 

@@ -18,8 +18,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from configs.errors import NodeError
+from dicomweb.accesses import Accesses
 from dicomweb.caller import Caller, Requires
 from dicomweb.chat.forms import Asked, ChatRequest, TextRequest, read_form
+from dicomweb.chat.images import Images
 from dicomweb.chat.presence import EventStream, while_there
 from dicomweb.errors import CallerGone, TooLarge
 from dicomweb.failures import openai_error
@@ -35,10 +37,10 @@ CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 _BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
 
 
-def routes(parts: WebParts, requires: Requires) -> APIRouter:
+def routes(parts: WebParts, requires: Requires, accesses: Accesses) -> APIRouter:
     """Give /v1."""
     router = APIRouter(prefix="/v1", tags=["chat"])
-    completions = Completions(parts)
+    completions = Completions(parts, accesses)
     may_chat = Depends(requires("chat"))
 
     @router.get("/models")
@@ -73,18 +75,20 @@ def _model(name: str) -> dict[str, Any]:
 class Completions:
     """Asks models for callers."""
 
-    def __init__(self, parts: WebParts) -> None:
+    def __init__(self, parts: WebParts, accesses: Accesses) -> None:
         self._chat = parts.chat
         self._audit = parts.audit
         self._now = parts.now
+        self._images = Images(parts, accesses)
         self._most_bytes = int(parts.settings.chat.request_mb * _MEGABYTE)
 
     async def answer(self, request: Request, caller: Caller, path: str, kind: type[Asked]) -> Response:
         """Answer one request, whole or as a stream."""
         form = read_form(kind, await self._content(request))
         body = form.body()
+        more = await self._with_images(body, caller)
         if not form.stream:
-            return JSONResponse(await self.whole(request, caller, path, body))
+            return JSONResponse(await self.whole(request, caller, path, body) | more)
         chunks = self._noted(caller, path, self._chat.stream(path, body))
         try:
             # What fails before the first word has a status of its own.
@@ -92,7 +96,16 @@ class Completions:
         except NodeError:
             await chunks.aclose()
             raise
+        first = None if first is None else first | more
         return EventStream(_events(first, chunks, with_usage=form.wants_usage))
+
+    async def _with_images(self, body: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        """Bring the images into a request; give what the answer says of them."""
+        if not any(isinstance(each.get("content"), list) for each in body.get("messages", ())):
+            return {}
+        await self._chat.available(body.get("model"))  # nothing is decoded for no model
+        shown = await to_thread.run_sync(self._images.bring, body["messages"], caller)
+        return {"images": [each.as_json() for each in shown]} if shown else {}
 
     async def whole(self, request: Request, caller: Caller, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Give a whole answer, for as long as the caller is there."""
