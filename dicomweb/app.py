@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 
 from dicomweb import api, capabilities, health, problems, seg_pictures
@@ -14,6 +15,7 @@ from dicomweb.addresses import base_url_of
 from dicomweb.auth import Access
 from dicomweb.chat import openai
 from dicomweb.console import pages
+from dicomweb.direct import Direct
 from dicomweb.edge import Edge
 from dicomweb.ports import WebParts
 from dicomweb.services import DELETE, services
@@ -51,7 +53,8 @@ def create_app(parts: WebParts) -> FastAPI:
     base_url = base_url_of(parts.settings.http)
     viewer = serving.Viewer(parts.settings.data_dir / "viewer")
     console = pages.Pages(parts, viewer_at=lambda: serving.STUDY if viewer.installed() else "")
-    problems.install(app, console.problem)
+    failed = problems.install(app, console.problem)
+    plain: list[APIRoute] = []
     served = [
         (name, router)
         for name, router in services(parts, access.requires, base_url, accesses)
@@ -60,6 +63,7 @@ def create_app(parts: WebParts) -> FastAPI:
     # Routes are tried in order: what viewers ask for a thousand times comes first.
     for _, router in sorted(served, key=lambda each: each[0] != "WADO-RS"):
         app.include_router(router)
+        plain += [route for route in router.routes if isinstance(route, APIRoute)]
     app.include_router(health.routes(parts, access.requires))
     app.include_router(api.routes(parts, access.requires, accesses))
     app.include_router(openai.routes(parts, access.requires, accesses))
@@ -68,6 +72,7 @@ def create_app(parts: WebParts) -> FastAPI:
     app.include_router(pages.routes(parts, console, access, accesses))
     app.include_router(pages.about(app, console, access))
     app.include_router(serving.routes(parts, console, access, viewer))
+    app.add_middleware(Direct, routes=plain, failed=failed)
     origins = list(parts.settings.http.cors_origins)
     if origins:
         app.add_middleware(

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from io import BytesIO
 from typing import BinaryIO
 
@@ -20,12 +20,12 @@ from dicomweb.conditional import Validators
 from dicomweb.errors import BadRequest, NotAcceptable
 from dicomweb.media_types import MULTIPART, OCTETS, MediaRange, accepted_by, accepts_in_order, matches
 from dicomweb.metadata import ranged
-from dicomweb.multipart import Part, multipart_answer
+from dicomweb.multipart import Part, answer_of_one, multipart_answer
 from dicomweb.ports import PixelWork
 from inference.errors import NoSuchFrame, UnreadablePixels
-from inference.frames import describe, stored_frame_of
+from inference.frames import Description, describe, stored_frame_of
 from inference.part10 import read_source
-from inference.scan import scan
+from inference.scan import QUICK_LOOK, Scanned, scan
 from inference.syntaxes import (
     EXPLICIT_LITTLE,
     HTJ2K,
@@ -76,6 +76,30 @@ class _Native:
     frame_bytes: int
     number_of_frames: int
 
+    def offset_of(self, number: int) -> int:
+        """Give where a frame begins, numbered from 1."""
+        return self.offset + (number - 1) * self.frame_bytes
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What frames are given as."""
+
+    syntax: str
+    kind: str
+    in_parts: bool
+    location: str
+    validators: Validators
+
+    @property
+    def label(self) -> str:
+        """The whole media type of a frame."""
+        return f"{self.kind}; transfer-syntax={self.syntax}"
+
+    def part(self, number: int, open_it: Callable[[], BinaryIO], size: int | None = None) -> Part:
+        """Give a frame as a part."""
+        return Part(self.label, open_it, size, f"{self.location}/{number}")
+
 
 class Frames:
     """Answers retrievals of frames."""
@@ -88,25 +112,33 @@ class Frames:
 
     def answer(self, request: Request, record: InstanceRecord, numbers: Sequence[int]) -> Response:
         """Give frames in the best of the accepted forms."""
-        media, syntax = _choose(accepts_in_order(accepted_by(request)), record.transfer_syntax_uid, len(numbers))
-        if max(numbers) > max(1, record.number_of_frames):
-            raise NoSuchFrame(f"The instance has {record.number_of_frames} frames.")
-        kind = FRAME_TYPES.get(syntax, OCTETS)
-        validators = Validators([record], f"{media.takes_multipart} {syntax} {list(numbers)}")
-        if (known := validators.not_modified(request)) is not None:
+        wanted = _wanted(request, record, numbers)
+        if (known := wanted.validators.not_modified(request)) is not None:
             return known
-        labelled = f"{kind}; transfer-syntax={syntax}"
         # The first one is made before anything is said, so that most failures still have a status of their own.
-        first = self.frame(record, numbers[0], syntax)
-        if not media.takes_multipart:
-            return ranged(request, validators, len(first), partial(BytesIO, first), labelled)
-        location = request.url.path.rpartition("/")[0]
-        parts = [Part(labelled, partial(BytesIO, first), len(first), f"{location}/{numbers[0]}")]
-        parts += [
-            Part(labelled, partial(self._open, record, each, syntax), location=f"{location}/{each}")
-            for each in numbers[1:]
-        ]
-        return multipart_answer(request, parts, kind=kind, headers=validators.headers)
+        first = self.frame(record, numbers[0], wanted.syntax)
+        if not wanted.in_parts:
+            return ranged(request, wanted.validators, len(first), partial(BytesIO, first), wanted.label)
+        parts = [wanted.part(numbers[0], partial(BytesIO, first), len(first))]
+        parts += [wanted.part(each, partial(self._open, record, each, wanted.syntax)) for each in numbers[1:]]
+        return multipart_answer(request, parts, kind=wanted.kind, headers=wanted.validators.headers)
+
+    def answer_at_once(self, request: Request, record: InstanceRecord, numbers: Sequence[int]) -> Response | None:
+        """Give the same without waiting, where that can be; None: `answer` must be asked.
+
+        One uncompressed frame in a part, from a file that the system has in memory.
+        """
+        wanted = _wanted(request, record, numbers)
+        if (known := wanted.validators.not_modified(request)) is not None:
+            return known
+        is_simple = len(numbers) == 1 and wanted.in_parts and _is_native(record, wanted.syntax)
+        place = self._place_at_hand(record) if is_simple else None
+        if place is None or numbers[0] > place.number_of_frames:
+            return None
+        part = wanted.part(numbers[0], BytesIO, place.frame_bytes)
+        offset = place.offset_of(numbers[0])
+        fetch = partial(self._blobs.at_hand, record.path, offset, place.frame_bytes)
+        return answer_of_one(part, fetch, kind=wanted.kind, headers=wanted.validators.headers)
 
     def _open(self, record: InstanceRecord, number: int, syntax: str) -> BinaryIO:
         return BytesIO(self.frame(record, number, syntax))
@@ -118,23 +150,37 @@ class Frames:
 
     def frame(self, record: InstanceRecord, number: int, syntax: str) -> bytes:
         """Give one frame, numbered from 1, in a transfer syntax."""
-        stored = record.transfer_syntax_uid
         with self._blobs.open(record.path) as file:
-            if stored in (EXPLICIT_LITTLE, IMPLICIT_LITTLE) and syntax == EXPLICIT_LITTLE:
+            if _is_native(record, syntax):
                 place = self._place(record, file)
                 if place is not None:
                     return _cut(file, place, number)
-            elif stored == syntax:
+            elif record.transfer_syntax_uid == syntax:
                 return stored_frame_of(read_source(file), number - 1)
             file.seek(0)
             return self._pixels.frame(file, number - 1, syntax)
 
     def _place(self, record: InstanceRecord, file: BinaryIO) -> _Native | None:
         """Find where the frames stand; None where they do not begin at whole bytes."""
+        if (known := self._known_place(record)) is not None:
+            return known
+        return self._remembered(record, _native(file))
+
+    def _place_at_hand(self, record: InstanceRecord) -> _Native | None:
+        """Find the same without waiting; None: it cannot be told at a quick look."""
+        if (known := self._known_place(record)) is not None:
+            return known
+        beginning = self._blobs.at_hand(record.path, 0, min(QUICK_LOOK, record.size))
+        quick = None if beginning is None else scan(BytesIO(beginning))
+        if quick is None or quick.pixels_length == _IN_FRAGMENTS:
+            return None
+        return self._remembered(record, _native_at(quick))
+
+    def _known_place(self, record: InstanceRecord) -> _Native | None:
         with self._lock:
-            if (known := self._places.get(record.path)) is not None:
-                return known
-        place = _native(file)
+            return self._places.get(record.path)
+
+    def _remembered(self, record: InstanceRecord, place: _Native | None) -> _Native | None:
         if place is None:
             return None
         with self._lock:
@@ -148,15 +194,51 @@ def _native(file: BinaryIO) -> _Native | None:
     """Find uncompressed frames by a quick look, or a thorough one where the file is unusual."""
     quick = scan(file)
     if quick is not None and quick.pixels_length != _IN_FRAGMENTS:
-        described, offset, length = describe(quick.dataset()), quick.pixels_at, quick.pixels_length
-    else:
-        file.seek(0)
-        source = read_source(file)
-        if source.pixels is None or source.pixels.encapsulated:
-            raise NoSuchFrame("The instance has no pixel data.")
-        described, offset, length = describe(source.head), source.pixels.offset, source.pixels.length
-    bits = described.rows * described.columns * described.samples_per_pixel * described.bits_allocated
+        return _native_at(quick)
+    file.seek(0)
+    source = read_source(file)
+    if source.pixels is None or source.pixels.encapsulated:
+        raise NoSuchFrame("The instance has no pixel data.")
+    return _placed(_bits(describe(source.head)), source.pixels.offset, source.pixels.length)
+
+
+def _native_at(quick: Scanned) -> _Native | None:
+    return _placed(_scanned_bits(quick.transfer_syntax_uid, quick.said), quick.pixels_at, quick.pixels_length)
+
+
+@lru_cache(maxsize=64)
+def _scanned_bits(transfer_syntax_uid: str, said: tuple[tuple[int, bytes, bytes], ...]) -> int:
+    """Bits of a frame; most slices of a series say the same of themselves."""
+    return _bits(describe(Scanned(transfer_syntax_uid, said, b"", 0, 0).dataset()))
+
+
+def _bits(described: Description) -> int:
+    return described.rows * described.columns * described.samples_per_pixel * described.bits_allocated
+
+
+def _placed(bits: int, offset: int, length: int) -> _Native | None:
     return None if bits % 8 else _Native(offset, bits // 8, length // (bits // 8))
+
+
+def _is_native(record: InstanceRecord, syntax: str) -> bool:
+    """Tell whether frames are given as they stand in the file, uncompressed."""
+    return syntax == EXPLICIT_LITTLE and record.transfer_syntax_uid in (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
+
+
+def _wanted(request: Request, record: InstanceRecord, numbers: Sequence[int]) -> _Wanted:
+    """Say what frames are given as.
+
+    Raises
+    ------
+    NotAcceptable, NoSuchFrame
+    """
+    media, syntax = _choose(accepts_in_order(accepted_by(request)), record.transfer_syntax_uid, len(numbers))
+    if max(numbers) > max(1, record.number_of_frames):
+        raise NoSuchFrame(f"The instance has {record.number_of_frames} frames.")
+    in_parts = media.takes_multipart
+    validators = Validators([record], f"{in_parts} {syntax} {list(numbers)}")
+    location = request.scope["path"].rpartition("/")[0]
+    return _Wanted(syntax, FRAME_TYPES.get(syntax, OCTETS), in_parts, location, validators)
 
 
 def frame_numbers(text: str) -> list[int]:
@@ -179,7 +261,7 @@ def frame_numbers(text: str) -> list[int]:
 def _cut(file: BinaryIO, place: _Native, number: int) -> bytes:
     if number > place.number_of_frames:
         raise UnreadablePixels("The pixel data are cut short.")
-    file.seek(place.offset + (number - 1) * place.frame_bytes)
+    file.seek(place.offset_of(number))
     frame = file.read(place.frame_bytes)
     if len(frame) < place.frame_bytes:
         raise UnreadablePixels("The pixel data are cut short.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from starlette.requests import Request
 
@@ -22,6 +23,7 @@ ANY = "*/*"
 _MOST_RANGES = 100
 #: A plus sign that a query does not percent-encode is read as a space, which no media type has.
 _LOST_PLUS = re.compile(r"(?<=\w) (?=(?:json|xml)\b)")
+_LONGEST_REMEMBERED = 1024
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,8 @@ def accepted_by(request: Request) -> list[MediaRange]:
 
 def parse_accept(header: str, query: str = "") -> list[MediaRange]:
     """Read what is accepted, best first; `accept` in the query goes before the header (PS3.18 8.3.3.1)."""
-    texts = _split(query or header or ANY, ",")[:_MOST_RANGES]
-    ranges = [media for each in texts if (media := _parse_one(each)) is not None]
-    return sorted(ranges, key=lambda media: -media.quality)
+    text = query or header or ANY
+    return list(_known_ranges(text) if len(text) <= _LONGEST_REMEMBERED else _ranges(text))
 
 
 def choose(accepted: Sequence[MediaRange], available: Sequence[str]) -> str:
@@ -100,6 +101,16 @@ def choose(accepted: Sequence[MediaRange], available: Sequence[str]) -> str:
 def accepts_in_order(accepted: Sequence[MediaRange]) -> list[MediaRange]:
     """Leave out what is expressly not wanted."""
     return [media for media in accepted if media.quality > 0]
+
+
+def _ranges(text: str) -> tuple[MediaRange, ...]:
+    texts = _split(text, ",")[:_MOST_RANGES]
+    ranges = [media for each in texts if (media := _parse_one(each)) is not None]
+    return tuple(sorted(ranges, key=lambda media: -media.quality))
+
+
+#: A viewer asks with the same few headers again and again.
+_known_ranges = lru_cache(maxsize=256)(_ranges)
 
 
 def _parse_one(text: str) -> MediaRange | None:

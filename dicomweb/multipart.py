@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from dicomweb.edge import HEAD
+from storage.blobs import Piece
 
 _CHUNK = 1 << 20
 #: An answer of this many bytes is made as a whole.
@@ -37,8 +38,8 @@ def multipart_answer(
     """Answer with parts of media type `kind`; little more than one chunk is in memory at a time."""
     boundary = uuid.uuid4().hex
     heads = [_head(part, boundary) for part in parts]
-    end = f"--{boundary}--\r\n".encode("ascii")
-    said = {**headers, "Content-Type": f'multipart/related; type="{kind}"; boundary={boundary}'}
+    end = _end(boundary)
+    said = {**headers, "Content-Type": _in_parts(kind, boundary)}
     sizes = [part.size for part in parts]
     if None not in sizes:
         total = sum(len(head) + 2 for head in heads) + sum(size or 0 for size in sizes) + len(end)
@@ -47,6 +48,17 @@ def multipart_answer(
             # A stream changes threads for each piece, which takes longer than what is little.
             return Response(b"".join(_body(parts, heads, end)), status_code=status, headers=said)
     return streamed(request, _body(parts, heads, end), headers=said, status=status)
+
+
+def answer_of_one(
+    part: Part, fetch: Callable[..., Piece | None], *, kind: str, headers: Mapping[str, str]
+) -> Response | None:
+    """Answer with one part whose bytes `fetch` puts between what comes `before` and `after` them; None: it does not."""
+    boundary = uuid.uuid4().hex
+    content = fetch(before=_head(part, boundary), after=b"\r\n" + _end(boundary))
+    if content is None:
+        return None
+    return Response(memoryview(content), headers={**headers, "Content-Type": _in_parts(kind, boundary)})
 
 
 def streamed(request: Request, chunks: Iterator[bytes], *, headers: Mapping[str, str], status: int = 200) -> Response:
@@ -66,6 +78,14 @@ def read_file(file: BinaryIO, start: int = 0, stop: int | None = None) -> Iterat
             if left is not None:
                 left -= len(chunk)
             yield chunk
+
+
+def _in_parts(kind: str, boundary: str) -> str:
+    return f'multipart/related; type="{kind}"; boundary={boundary}'
+
+
+def _end(boundary: str) -> bytes:
+    return f"--{boundary}--\r\n".encode("ascii")
 
 
 def _head(part: Part, boundary: str) -> bytes:

@@ -7,5 +7,6 @@ from typing import Annotated
 from fastapi import Path
 
 #: Source: PS3.5 9.1.
-Uid = Annotated[str, Path(pattern=r"^[0-9.]{1,64}$")]
+UID_PATTERN = r"[0-9.]{1,64}"
+Uid = Annotated[str, Path(pattern=f"^{UID_PATTERN}$")]
 DeliveryId = Annotated[str, Path(pattern=r"^[^\x00-\x1f]{1,255}$")]

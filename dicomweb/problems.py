@@ -98,6 +98,7 @@ _HEADERS = {
 #: For who asks from within a page: browsers answer Basic with a window of their own, over that page.
 _IN_A_PAGE = {"WWW-Authenticate": 'Bearer realm="dicom-node"'}
 Page = Callable[[int, str], Response]
+Foreseen = Callable[[Request, NodeError], Response]
 
 
 def status_for(error: NodeError) -> int:
@@ -105,8 +106,8 @@ def status_for(error: NodeError) -> int:
     return next((status for kind, status in (*MODEL_STATUS, *STATUS) if isinstance(error, kind)), 500)
 
 
-def install(app: FastAPI, page: Page) -> None:
-    """Have the application answer failures as problems, and as pages below /console."""
+def install(app: FastAPI, page: Page) -> Foreseen:
+    """Have the application answer failures as problems, and as pages below /console; give what answers ours."""
 
     def answer(
         request: Request, status: int, code: str, detail: str, headers: dict[str, str] | None = None, param: str = ""
@@ -132,3 +133,5 @@ def install(app: FastAPI, page: Page) -> None:
     def malformed(request: Request, error: RequestValidationError) -> Response:
         said = "; ".join(f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors())
         return answer(request, 400, "bad_request", said)
+
+    return foreseen

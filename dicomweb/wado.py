@@ -13,6 +13,7 @@ from dicomweb.accesses import Accesses
 from dicomweb.addresses import BaseUrl
 from dicomweb.bulk_data import BulkData
 from dicomweb.caller import Caller, Requires
+from dicomweb.direct import first_tried
 from dicomweb.frames import Frames, frame_numbers
 from dicomweb.metadata import Metadata
 from dicomweb.names import Uid
@@ -99,6 +100,14 @@ class _Named:
         self._accesses.note(caller, study, "DICOMweb")
         return record
 
+    def one_at_hand(self, caller: Caller, study: str, series: str, instance: str) -> InstanceRecord | None:
+        """Give one instance without waiting; None: ask `one`."""
+        if not self._accesses.is_noted(caller, study, "DICOMweb"):
+            return None
+        record = self._index.instance_at_hand(instance, caller.visible)
+        named = record is not None and (record.study_instance_uid, record.series_instance_uid) == (study, series)
+        return record if named else None
+
 
 def _at_every_level(router: APIRouter, named: _Named, may_read: Any, suffix: str, work: Work, what: str) -> None:
     def at_study(study: Uid, request: Request, caller: Annotated[Caller, may_read]) -> Response:
@@ -147,7 +156,15 @@ def _metadata(router: APIRouter, named: _Named, may_read: Any, metadata: Metadat
 
 
 def _frames(router: APIRouter, named: _Named, may_read: Any, work: Frames, rendering: Rendering) -> None:
+    def frames_at_once(
+        *, study: str, series: str, instance: str, frames: str, request: Request, caller: Caller
+    ) -> Response | None:
+        numbers = frame_numbers(frames)
+        record = named.one_at_hand(caller, study, series, instance)
+        return None if record is None else work.answer_at_once(request, record, numbers)
+
     @router.get(_INSTANCE + "/frames/{frames}")
+    @first_tried(frames_at_once)
     def frames(
         study: Uid, series: Uid, instance: Uid, frames: str, request: Request, caller: Annotated[Caller, may_read]
     ) -> Response:

@@ -34,7 +34,8 @@ _UNDEFINED = 0xFFFFFFFF
 _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _ITEM, _ITEM_ENDS, _SEQUENCE_ENDS = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 #: Beginning of a file that is read at first, and where that was not enough.
-_BEGINNINGS = (16 << 10, 2 << 20)
+QUICK_LOOK = 16 << 10
+_BEGINNINGS = (QUICK_LOOK, 2 << 20)
 _TAG = struct.Struct("<HH")
 _SHORT_LENGTH = struct.Struct("<H")
 _LENGTH = struct.Struct("<I")

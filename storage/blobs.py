@@ -73,6 +73,10 @@ class BlobStore(Protocol):
         """Give a blob from its start, seekable; `NotKept` where there is none."""
         ...
 
+    def at_hand(self, path: str, offset: int, count: int, *, before: bytes = b"", after: bytes = b"") -> Piece | None:
+        """Give a piece of a blob between other bytes; None: it cannot be had without waiting, or is not there."""
+        ...
+
     def size(self, path: str) -> int:
         """Bytes of a blob; `NotKept` where there is none."""
         ...
@@ -155,6 +159,22 @@ class LocalBlobs:
             return self._full(path).open("rb")
         except FileNotFoundError as error:
             raise NotKept("the file of a kept object is missing", path=path) from error
+
+    def at_hand(self, path: str, offset: int, count: int, *, before: bytes = b"", after: bytes = b"") -> Piece | None:
+        """Give a piece of a file that the system has in memory, read straight to where it is to stand."""
+        content = bytearray(len(before) + count + len(after))
+        stop = len(before) + count
+        content[: len(before)], content[stop:] = before, after
+        try:
+            descriptor = os.open(self._name(path), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                # Some file systems cannot tell what is in memory: that is an error, too.
+                read = os.preadv(descriptor, [memoryview(content)[len(before) : stop]], offset, os.RWF_NOWAIT)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            return None
+        return content if read == count else None
 
     def size(self, path: str) -> int:
         """Bytes of a file."""

@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from storage.at_hand import AtHand
 from storage.errors import CommitUnknown, DiskFull, IndexBusy, IndexUnavailable
 from storage.prepared import Prepared
 
@@ -50,6 +51,7 @@ class Database:
         self.url = url
         self.engine = make_engine(url)
         self._is_sqlite = self.engine.dialect.name == "sqlite"
+        self.at_hand = AtHand(self.engine)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -132,6 +134,7 @@ class Database:
 
     def close(self) -> None:
         """Let go of all connections."""
+        self.at_hand.close()
         self.engine.dispose()
 
     @contextmanager

@@ -156,6 +156,13 @@ class Index:
             raise NotKept("No such instance is kept here.", sop_instance_uid=sop_instance_uid)
         return found[0]
 
+    def instance_at_hand(self, sop_instance_uid: str, visible: StudyFilter = EVERYTHING) -> InstanceRecord | None:
+        """Give one instance without waiting; None: ask `instance`, which tells whether there is such a one."""
+        if visible.sender_peers is not None:
+            return None
+        rows = self._database.at_hand.rows(_ONE_INSTANCE, {"uid": sop_instance_uid})
+        return _instance_record(rows[0], datetime.fromisoformat(rows[0].received_at)) if rows else None
+
     def inputs_of(self, study_instance_uid: str) -> list[InstanceRecord]:
         """Give what of a study is to be analysed."""
         return self._instances(_is_input(study_instance_uid), EVERYTHING)

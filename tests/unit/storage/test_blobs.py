@@ -15,6 +15,7 @@ import pytest
 from storage import blobs as blobs_module
 from storage.blobs import BlobStore, BlobUnwritable, LocalBlobs
 from storage.errors import NotKept
+from tests.builders.file_systems import tells_what_is_in_memory
 
 #: Every implementation, made new in an empty folder.
 STORES: list[Callable[[Path], BlobStore]] = [LocalBlobs]
@@ -53,6 +54,26 @@ def test_a_blob_can_be_read_from_anywhere(store: BlobStore) -> None:
     with store.open("a/b") as blob:
         blob.seek(50)
         assert blob.read(2) == bytes([50, 51])
+
+
+def test_a_piece_at_hand_stands_between_what_goes_around_it(store: BlobStore, tmp_path: Path) -> None:
+    if not tells_what_is_in_memory(tmp_path):
+        pytest.skip("this file system cannot tell what is in memory")
+    write(store, "a/b.bin", b"0123456789")
+    assert store.at_hand("a/b.bin", 3, 4, before=b"<", after=b">>") == b"<3456>>"
+    assert store.at_hand("a/b.bin", 0, 10) == b"0123456789"
+    assert store.at_hand("a/b.bin", 8, 4) is None
+    assert store.at_hand("a/none.bin", 0, 1) is None
+
+
+def test_what_the_system_would_have_to_wait_for_is_not_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def would_wait(*_: object) -> int:
+        raise BlockingIOError
+
+    store = LocalBlobs(tmp_path / "blobs")
+    write(store, "a/b.bin", b"0123456789")
+    monkeypatch.setattr(os, "preadv", would_wait)
+    assert store.at_hand("a/b.bin", 0, 10) is None
 
 
 def test_what_is_being_written_can_be_read_back_and_has_no_name_yet(store: BlobStore) -> None:
