@@ -5,7 +5,7 @@ BASE := $(PYTHON3) scripts/bootstrap.py
 export OPENBLAS_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup run demo viewer test unit test-viewer check bench bench-find bench-ingest bench-dicomweb bench-results chaos conformance gallery clean
+.PHONY: help setup run demo viewer test unit test-viewer check bench bench-workflow bench-find bench-ingest bench-dicomweb bench-results chaos conformance gallery clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,6 +68,10 @@ bench: setup ## ingest rate and latency from the last image to the report, as a 
 
 chaos: setup ## kill, cut, flood and fuzz a node at length and write docs/chaos.md; SCALE=1 for the full counts, SEED=n
 	@$(BIN)/python -m tests.chaos --scale $(or $(SCALE),0.1) --seed $(or $(SEED),20261124)
+
+bench-workflow: setup ## from the last Success to SEG and SR at the PACS, part by part; and how soon a node is ready on a backlog
+	@$(BIN)/python -m benchmarks.workflow
+	@$(BIN)/python -m benchmarks.restart
 
 bench-find: setup ## C-FIND beside Orthanc in one run: to the first pending response and to the last
 	@$(BIN)/python -m benchmarks.finding

@@ -46,6 +46,7 @@ def node(
     peers: str | None = None,
     routes: str | None = None,
     roles: str = "",
+    log_level: str = "WARNING",
     prepare: Callable[[Path], None] | None = None,
 ) -> Iterator[Listening]:
     """The node on its shipped configuration unless given another.
@@ -65,7 +66,7 @@ def node(
         "DICOM_NODE_DATA_DIR": str(folder / "data"),
         "DICOM_NODE_DIMSE__PORT": str(dimse),
         "DICOM_NODE_HTTP__PORT": str(http),
-        "DICOM_NODE_LOG__LEVEL": "WARNING",
+        "DICOM_NODE_LOG__LEVEL": log_level,
         "PYTHONPATH": str(ROOT),
     }
     if prepare is not None:

@@ -48,7 +48,7 @@ ENGINE_QUEUE = "engine"
 IO_QUEUE = "io"
 #: Seconds between looks; a start waits half of it in the mean.
 ENGINE_POLL_S = 0.05
-IO_POLL_S = 0.1
+IO_POLL_S = 0.05
 
 _ANALYSE = "analyse"
 _DELIVER = "deliver"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Mapping
@@ -77,6 +78,9 @@ def run(context: RoleContext) -> None:
     )
     runner.start()
     watchdog.start()
+    # What was made by now stays for good: no collection is to walk through it while a study waits.
+    gc.collect()
+    gc.freeze()
     try:
         context.ready(engines=sorted(parts.engines))
         context.stop.wait()

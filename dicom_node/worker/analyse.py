@@ -81,12 +81,13 @@ def _has_changed(job: JobRecord, node: WorkerParts) -> bool:
 def _publish_run(key: str, job: JobRecord, node: WorkerParts) -> KeptSet:
     """Keep the canonical set of a run, and each other set that a destination asks for; ask for their delivery."""
     record = _findings_of(key, node)
-    canonical = keep_results(record, node)
+    decoded = decode_findings(record.content)
+    canonical = keep_results(record, node, CANONICAL, decoded)
     going = () if canonical.refused and not job.deliver_refusals else job.deliver_to
-    wanted = destinations_by_form(going, node.peers, decode_findings(record.content)[0], node.refused_by)
+    wanted = destinations_by_form(going, node.peers, decoded[0], node.refused_by)
     # Asked for also where it goes nowhere: what an earlier revision still had to deliver is superseded.
     for form in dict.fromkeys((CANONICAL, *wanted)):
-        one = canonical if form == CANONICAL else keep_results(record, node, form)
+        one = canonical if form == CANONICAL else keep_results(record, node, form, decoded)
         node.deliveries.ask_for(
             job.job_id,
             one.run_key,
@@ -113,23 +114,31 @@ def _run(job: JobRecord, engine: Engine, selection: Selection, node: WorkerParts
         task=selection.task,
         facts=RunFacts(about, inputs, series).to_json(),
         at=node.now(),
-        make=lambda: _read(engine, selection, node),
+        make=lambda: _read(job, engine, selection, node),
     )
     return key
 
 
-def _read(engine: Engine, selection: Selection, node: WorkerParts) -> bytes:
+def _read(job: JobRecord, engine: Engine, selection: Selection, node: WorkerParts) -> bytes:
     """Give the encoded findings of a selection: the engine's, or its refusal."""
     name = engine.description.name
     if selection.declined:
         looked_at = [instance.sop_instance_uid for instance in selection.looked_at]
         return encode_findings(refusal(name, _sentence(selection.declined)), looked_at)
+    began = node.now()
     try:
         volume = read_volume(sources_of(node.blobs, selection.inputs), node.decoder)
+        read = node.now()
         findings = engine.analyse(volume)
     except UnsuitableStudy as error:
         considered = [instance.sop_instance_uid for instance in selection.inputs]
         return encode_findings(refusal(name, _sentence(str(error))), considered)
+    facts = {
+        "read_s": round((read - began).total_seconds(), 3),
+        "engine_s": round((node.now() - read).total_seconds(), 3),
+    }
+    names = {"study_instance_uid": job.study_instance_uid, "job_id": job.job_id}
+    log.info("volume analysed", extra={"action": "volume_analysed", **names, **facts})
     return encode_findings(findings, [source.sop_instance_uid for source in volume.sources], volume.frame_numbers)
 
 

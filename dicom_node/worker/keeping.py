@@ -15,6 +15,7 @@ from PIL import Image
 from dicom_node.worker.parts import WorkerParts
 from dicom_node.worker.revisions import RunFacts, revision_reason
 from dicom_node.worker.sources import headers_of, sources_of
+from inference.findings import Findings
 from inference.findings_codec import decode_findings, frame_numbers_of
 from inference.pixels import render_frame
 from inference.results.build import build_results, encode
@@ -28,6 +29,9 @@ from storage.errors import NotKept
 from storage.records import FindingsRecord, InstanceRecord, Origin, OriginKind, Outcome, ResultRecord, ResultState
 
 log = logging.getLogger(__name__)
+
+#: Findings with the instances of their slices.
+Decoded = tuple[Findings, tuple[str, ...]]
 
 #: Sending order, and the order of keeping: an SR never stands here before the SEG that it names.
 _ORDER = {"seg": 0, "capture": 0, "sr": 1, "text": 1, "summary": 1, "pdf": 1}
@@ -54,8 +58,12 @@ class KeptSet:
         return bool(self.refusal)
 
 
-def keep_results(record: FindingsRecord, node: WorkerParts, form: Form = CANONICAL) -> KeptSet:
+def keep_results(
+    record: FindingsRecord, node: WorkerParts, form: Form = CANONICAL, decoded: Decoded | None = None
+) -> KeptSet:
     """Keep one result set of a run; what is kept already stays as it is.
+
+    `decoded`: its findings, where the caller has them decoded.
 
     Raises
     ------
@@ -64,12 +72,12 @@ def keep_results(record: FindingsRecord, node: WorkerParts, form: Form = CANONIC
     UnusableAnswer
         The findings cannot be encoded as correct objects.
     """
-    findings, _ = decode_findings(record.content)
+    decoded = decoded or decode_findings(record.content)
     known = [result for result in node.results.of_run(record.run_key) if result.form == str(form)]
     if not known or not all(_is_kept(result.sop_instance_uid, node) for result in known):
-        known = _build_and_keep(record, node, form)
+        known = _build_and_keep(record, node, form, decoded)
     items = sorted(((result.sop_instance_uid, result.kind) for result in known), key=lambda item: _ORDER[item[1]])
-    return KeptSet(record.run_key, str(form), tuple(items), findings.refusal or "")
+    return KeptSet(record.run_key, str(form), tuple(items), decoded[0].refusal or "")
 
 
 class SetMaker:
@@ -96,8 +104,12 @@ class SetMaker:
             return keep_results(record, self._node, form).items
 
 
-def build_from(record: FindingsRecord, node: WorkerParts, form: Form = CANONICAL) -> tuple[Result, ...]:
+def build_from(
+    record: FindingsRecord, node: WorkerParts, form: Form = CANONICAL, decoded: Decoded | None = None
+) -> tuple[Result, ...]:
     """Build one result set from stored findings, without keeping it.
+
+    `decoded`: the findings, where the caller has them decoded.
 
     Raises
     ------
@@ -106,7 +118,7 @@ def build_from(record: FindingsRecord, node: WorkerParts, form: Form = CANONICAL
     NotKept
         An image that they were made from is no longer here.
     """
-    findings, used = decode_findings(record.content)
+    findings, used = decoded or decode_findings(record.content)
     inputs = {one.sop_instance_uid: one for one in node.index.inputs_of(record.study_instance_uid)}
     # One that was set apart since then is no input any more, and still what these findings were made from.
     instances = {uid: inputs.get(uid) or node.index.instance(uid) for uid in used}
@@ -136,9 +148,9 @@ def _rendered(used: Sequence[InstanceRecord], evidence: Evidence, node: WorkerPa
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
-def _build_and_keep(record: FindingsRecord, node: WorkerParts, form: Form) -> list[ResultRecord]:
-    results = build_from(record, node, form)
-    refused = decode_findings(record.content)[0].refusal is not None
+def _build_and_keep(record: FindingsRecord, node: WorkerParts, form: Form, decoded: Decoded) -> list[ResultRecord]:
+    results = build_from(record, node, form, decoded)
+    refused = decoded[0].refusal is not None
     records = [_record_of(result, record, refused=refused) for result in results]
     # Reserved first: from here on the node knows these UIDs as its own, whoever sends them back.
     node.results.reserve(records)

@@ -32,6 +32,14 @@ def test_a_study_comes_to_kept_results_and_their_delivery_is_asked_for(stage: St
     assert all(uid in stage.index.instances for uid, _ in items)
 
 
+def test_the_log_says_how_long_reading_and_the_engine_took(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        analyse(JOB_ID, stage.worker)
+    (said,) = [vars(each) for each in caplog.records if vars(each).get("action") == "volume_analysed"]
+    assert (said["job_id"], said["study_instance_uid"]) == (JOB_ID, stage.jobs.record.study_instance_uid)
+    assert min(said["read_s"], said["engine_s"]) >= 0
+
+
 def test_running_the_story_again_adds_nothing_and_asks_the_engine_no_second_time(stage: Stage) -> None:
     analyse(JOB_ID, stage.worker)
     before = (dict(stage.blobs), list(stage.deliveries.asked), list(stage.results.records))
