@@ -93,7 +93,7 @@ def results(run: Run) -> Iterator[Line]:
     phases = ", ".join(f"{phase} {count}" for phase, count in sorted(done.kills.items()))
     victims = ", ".join(f"{victim} {count}" for victim, count in sorted(done.victims.items()))
     yield Line(
-        f"Results, {kills} of 200 kills ({phases}; {victims}): studies with one result set, identical bytes at the PACS, no extra UID",
+        f"Results, {kills} of 200 kills ({phases}; {victims}): studies with one result set, identical bytes at the PACS, no extra UID, confirmed by storage commitment",
         f"{done.studies - len(done.problems)} of {done.studies}",
         not done.problems,
     )

@@ -1,8 +1,7 @@
-"""Kill -9 while studies come, are read, written up and delivered: one result set each, and the same bytes."""
+"""Kill -9 while studies come, are read, written up, delivered and confirmed: one result set each, the same bytes."""
 
 from __future__ import annotations
 
-import hashlib
 import random
 import signal
 import threading
@@ -17,7 +16,6 @@ from pydicom import dcmread
 from sqlalchemy import select
 
 from configs.peers import Peer
-from dicom_node.demo.pacs import PacsStandIn
 from dicom_node.demo.phantom import write_phantom_study
 from dicom_node.errors import PeerError
 from dicom_node.scu.files import outgoing
@@ -25,13 +23,17 @@ from dicom_node.scu.store import Outgoing, send
 from storage import tables
 from storage.database import Database, default_url
 from storage.errors import IndexUnavailable
-from storage.part10 import pass_file_meta
 from storage.records import DeliveryState, InstanceRole, JobState
 from tests.builders.node import NodeProcess, free_ports, wait_until
+from tests.chaos.pacs import RecordingPacs
 
 #: What is killed: a role that the supervisor starts again, the supervisor alone, or everything at once.
 VICTIMS = ("worker", "courier", "receiver", "web", "supervisor", "all")
-PHASES = ("ingest", "inference", "objects", "delivery")
+PHASES = ("inference", "objects", "delivery", "commitment")
+#: Seconds of a phase after which at most the kill comes.
+_WITHIN_S = {"ingest": 0.8, "inference": 0.6, "objects": 0.3, "delivery": 0.4, "commitment": 0.8}
+#: The PACS answers a C-STORE after at most so many seconds, and commits itself after at most twice as many.
+_SLOWEST_S = 0.4
 _ROUTES = [{"name": "chest-ct", "engine": "classical-lung", "when": {"Modality": "CT"}, "deliver_to": ["pacs"]}]
 
 
@@ -52,48 +54,22 @@ class Outcome:
     ledger: str = ""
 
 
-class _Pacs:
-    """A stand-in that takes its time, and remembers the bytes of each reception."""
-
-    def __init__(self, folder: Path, *, seed: int) -> None:
-        self._folder = folder
-        self._chance = random.Random(f"{seed}/pacs")
-        self._lock = threading.Lock()
-        self.digests: dict[str, list[str]] = {}
-        """SOP Instance UID → digest of the data set, of each reception."""
-        (self.port,) = free_ports(1)
-        self.stand_in = PacsStandIn(folder, "PACS", port=self.port, announce=self._note, answer=self._wait)
-
-    def _wait(self, _: object) -> int:
-        time.sleep(self._chance.uniform(0.0, 0.4))
-        return 0x0000
-
-    def _note(self, event: dict[str, Any]) -> None:
-        if "received" not in event:
-            return
-        with (self._folder / event["received"]).open("rb") as file:
-            pass_file_meta(file)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        uid = str(event["received"]).split("_")[1].removesuffix(".dcm")
-        with self._lock:
-            self.digests.setdefault(uid, []).append(digest)
-
-
 class _Hospital:
     def __init__(self, folder: Path, *, seed: int) -> None:
-        self.pacs = _Pacs(folder / "pacs", seed=seed)
+        (port,) = free_ports(1)
         peers = {
             "modality": {"ae_title": "CT1", "from": ["127.0.0.1"], "accept": ["echo", "store"], "settle_s": 0},
             "pacs": {
                 "ae_title": "PACS",
                 "host": "127.0.0.1",
-                "port": self.pacs.port,
+                "port": port,
                 "accept": ["echo", "store"],
                 "deliver": {"by": "dimse", "send": ["sr", "seg"]},
                 "settle_s": 0,
             },
         }
         self.node = NodeProcess(folder, peers=peers, routes=_ROUTES)
+        self.pacs = RecordingPacs(port, node_port=self.node.dimse_port, seed=seed, slowest_s=_SLOWEST_S)
         self.node.start()
         self.database = Database(default_url(self.node.data_dir))
 
@@ -140,13 +116,14 @@ class _Hospital:
             return running and not found
         if phase == "objects":
             return running and found
-        return any(each.state == DeliveryState.SENDING for each in self._rows(tables.deliveries, uid))
+        state = DeliveryState.SENDING if phase == "delivery" else DeliveryState.DELIVERED
+        return any(each.state == state for each in self._rows(tables.deliveries, uid))
 
     def is_over(self, uid: str) -> bool:
-        """Tell whether a study and its deliveries have ended."""
+        """Tell whether a study is answered, and its deliveries are confirmed."""
         study = self._rows(tables.studies, uid)
         deliveries = self._rows(tables.deliveries, uid)
-        ended = bool(deliveries) and all(each.state == DeliveryState.DELIVERED for each in deliveries)
+        ended = bool(deliveries) and all(each.state == DeliveryState.CONFIRMED for each in deliveries)
         return bool(study) and study[0].state == "answered" and ended
 
     def _rows(self, table: Any, uid: str) -> Sequence[Any]:
@@ -195,7 +172,7 @@ def results_under_kills(
     chance.shuffle(strikes)
     uids = []
     try:
-        with hospital.pacs.stand_in:
+        with hospital.pacs:
             for number in range(studies):
                 source = folder / f"study{number}"
                 source.mkdir()
@@ -238,7 +215,7 @@ def _one_study(
     sender = threading.Thread(target=hospital.bring, args=(files,))
     sender.start()
     if "ingest" in phases:
-        time.sleep(chance.uniform(0.05, 0.8))
+        time.sleep(chance.uniform(0.05, _WITHIN_S["ingest"]))
         strike("ingest")
     sender.join()
     left = [phase for phase in phases if phase != "ingest"]
@@ -250,6 +227,6 @@ def _one_study(
             left = next((left[at:] for at in range(1, len(left)) if hospital.is_in(left[at], uid)), left)
             time.sleep(0.002)
             continue
-        time.sleep(chance.uniform(0.0, {"inference": 0.6, "objects": 0.15, "delivery": 0.4}[left[0]]))
+        time.sleep(chance.uniform(0.0, _WITHIN_S[left[0]]))
         strike(left.pop(0))
     wait_until(lambda: hospital.is_over(uid), within_s=150, what=f"{uid} is over")
