@@ -15,6 +15,9 @@ Mask = npt.NDArray[np.bool_]
 #: Logit from which on a pixel belongs to the mask: a probability of one half.
 THRESHOLD = 0.0
 
+#: Slices that are interpolated at a time: a whole volume of floats is never in memory.
+_SLAB = 16
+
 
 def mask_of(logits: Floats) -> Mask:
     """Mask on the model's own grid."""
@@ -31,7 +34,11 @@ def mask_of_image(logits: Floats, shape: tuple[int, int]) -> Mask:
 
 def mask_of_volume(logits: Floats, shape: tuple[int, int, int]) -> Mask:
     """Mask on a volume (depth, axis 1, axis 2) that was resampled with its first and last voxels kept."""
-    return _interpolated(logits, [_ends(had, wanted) for had, wanted in zip(logits.shape, shape, strict=True)])
+    depth, first, second = (_ends(had, wanted) for had, wanted in zip(logits.shape, shape, strict=True))
+    mask = np.empty(shape, np.bool_)
+    for start in range(0, shape[0], _SLAB):
+        mask[start : start + _SLAB] = _interpolated(logits, [depth[start : start + _SLAB], first, second])
+    return mask
 
 
 def largest_component(mask: Mask) -> Mask:

@@ -17,7 +17,8 @@ from inference.engines.medversa.model import MedVersa
 from inference.engines.medversa.names import ALIASES, adapters_of, is_ignored, published_name
 from inference.engines.medversa.sizes import Sizes
 from inference.errors import EngineUnavailable, WrongWeights
-from tests.builders.medversa import VECTORS, small_sizes, small_weights
+from tests.builders.medversa import small_sizes, small_weights
+from tests.builders.medversa_sizes import VECTORS
 
 Weights = dict[str, Tensor]
 QUERY = "llama_model.base_model.model.model.layers.0.self_attn.q_proj"

@@ -14,7 +14,8 @@ from inference.engines.medversa.generate import Answer, Choose, generate
 from inference.engines.medversa.llama import Cache, Llama
 from inference.engines.medversa.model import MedVersa
 from inference.engines.medversa.sizes import GenerationSizes
-from tests.builders.medversa import VECTORS, small_sizes
+from tests.builders.medversa import small_sizes
+from tests.builders.medversa_sizes import VECTORS
 
 ENDS = GenerationSizes(max_new_tokens=8, stop_sequences=((30,), (40, 41)), eos_token_id=2)
 

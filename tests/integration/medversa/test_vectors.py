@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from inference.engines.medversa import vectors
-from tests.builders.medversa import VECTORS
+from tests.builders.medversa_sizes import VECTORS
 
 
 def test_every_recorded_stage_is_within_tolerance(capsys: pytest.CaptureFixture[str]) -> None:
