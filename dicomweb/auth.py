@@ -130,7 +130,7 @@ class Access:
         except NotAuthenticated:
             self.log_out(token)
             return None
-        if request.method in _UNSAFE and not _is_own_origin(request, required=True):
+        if request.method in _UNSAFE and not is_own_origin(request, required=True):
             raise NotAllowed("A page of another site may not act for a console session.")
         return caller
 
@@ -141,7 +141,7 @@ def _is_plainly_local(request: Request) -> bool:
         return False
     if any(name in _FORWARDING or name.startswith(_FORWARDING_BEGINS) for name in request.headers):
         return False
-    return _is_local_host(request) and _is_own_origin(request, required=False) and not _is_embedded(request)
+    return _is_local_host(request) and is_own_origin(request, required=False) and not _is_embedded(request)
 
 
 def _is_embedded(request: Request) -> bool:
@@ -177,7 +177,8 @@ def _is_local_host(request: Request) -> bool:
     return name.lower() in LOCAL_NAMES and port == str(server[1])
 
 
-def _is_own_origin(request: Request, *, required: bool) -> bool:
+def is_own_origin(request: Request, *, required: bool) -> bool:
+    """Tell whether the page that asks is one of this node's; `required`: it must say so."""
     origin = request.headers.get("origin")
     if origin is None:
         return not required or request.headers.get("sec-fetch-site") in ("same-origin", "none")

@@ -36,6 +36,7 @@ from storage.search import matched_attributes
 WADL = "application/vnd.sun.wadl+xml"
 _NAMESPACE = "http://wadl.dev.java.net/2009/02"
 _PICTURES = ("image/jpeg", "image/png", "image/gif")
+_SUBSCRIPTIONS = re.compile(r"/subscribers/\{aetitle\}(/suspend)?$")
 _SEARCHES = re.compile(r"/(studies|series|instances|workitems)$")
 _OPTIONS = ("limit", "offset", "fuzzymatching", "includefield", "orderby")
 _LEVELS = {"studies": Level.STUDY, "series": Level.SERIES, "instances": Level.INSTANCE}
@@ -87,7 +88,7 @@ def operations(services: Services) -> Iterator[Operation]:
 
 def given_by(method: str, path: str) -> tuple[str, ...]:
     """Give the media types of what an operation answers, the default first."""
-    if method in ("DELETE", "PUT"):
+    if method in ("DELETE", "PUT") or _SUBSCRIPTIONS.search(path):
         return ()
     if method == "POST":
         return (DICOM_JSON, DICOM_XML) if "/studies" in path else ()
@@ -101,13 +102,15 @@ def given_by(method: str, path: str) -> tuple[str, ...]:
 
 def taken_by(method: str, path: str) -> tuple[str, ...]:
     """Give the media types of what an operation takes."""
-    if method not in ("POST", "PUT"):
+    if method not in ("POST", "PUT") or _SUBSCRIPTIONS.search(path):
         return ()
     return (DICOM_JSON, DICOM_XML) if "/workitems" in path else _STORED
 
 
 def parameters_of(method: str, path: str) -> tuple[str, ...]:
-    """Give the query parameters of a search: its options, and the attributes that it matches."""
+    """Give the query parameters: of a search its options, and the attributes that it matches; of a subscription."""
+    if method == "POST" and path.endswith("/subscribers/{aetitle}"):
+        return ("deletionlock", "filter")
     searches = _SEARCHES.search(path) if method == "GET" else None
     if searches is None:
         return ()

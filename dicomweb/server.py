@@ -33,6 +33,9 @@ def serve(app: ASGIApp, *, host: str, port: int, stop: threading.Event, on_ready
         # Who asks is who holds the socket: what proxies say is read in one place (`addresses.py`).
         proxy_headers=False,
         server_header=False,
+        ws="websockets-sansio",
+        # Who listens to event reports says nothing.
+        ws_max_size=1 << 16,
     )
     server = uvicorn.Server(config)
     # Not in the main thread: signals are the role's own affair.

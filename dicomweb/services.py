@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from dicomweb import deletion, qido, stow, ups, wado, wado_uri
+from dicomweb import deletion, qido, stow, subscriptions, ups, wado, wado_uri
 from dicomweb.accesses import Accesses
 from dicomweb.addresses import BaseUrl
 from dicomweb.caller import Requires
@@ -24,5 +24,6 @@ def services(
         ("STOW-RS", stow.routes(parts, requires, base_url)),
         ("WADO-URI", wado_uri.routes(parts, requires, accesses)),
         ("UPS-RS", ups.routes(parts, requires, base_url)),
+        ("UPS-RS", subscriptions.routes(parts, requires, base_url)),
         (DELETE, deletion.routes(parts, requires)),
     )

@@ -35,6 +35,8 @@ from dicomweb.xml_reader import read_native_xml
 from storage.audit import AuditAction, AuditOutcome
 from storage.errors import UnreadableInstance, WorkitemConflict
 from storage.model_writer import first_text
+from storage.subscriptions import FILTERED, GLOBAL, ask_to_cancel
+from storage.urgency import Priorities, urgency_of
 from storage.workitems import STATE, Workitem, Workitems, end_canceled
 
 _MOST = 1 << 20
@@ -107,6 +109,8 @@ class _Worklist:
         parts, now = self._parts, self._parts.now()
         uid = _named_in_query(request, "workitem") or first_text(dataset, "00080018") or f"2.25.{uuid4().int}"
         check_uid(uid)
+        if uid in (GLOBAL, FILTERED):
+            raise BadRequest("This UID names all work items.")
         attributes, was_changed = completed(dataset, uid, now)
         engine = engine_of(attributes, [each.name for each in parts.engines])
         study = study_of(attributes)
@@ -115,7 +119,8 @@ class _Worklist:
         # A study that is still to come is waited for; who sees only some studies names one of these.
         if engine and caller.visible.sender_peers is not None:
             parts.index.study(study, caller.visible)
-        self._items.create(uid, attributes, study_instance_uid=study, engine=engine, at=now)
+        item = self._items.create(uid, attributes, study_instance_uid=study, engine=engine, at=now)
+        self._say_urgency(caller, item, dataset, now)
         self._note(caller, study, f"work item {uid} created for {engine or 'others'}")
         url = f"{self._base_url(request)}{PREFIX}/workitems/{uid}"
         headers = {"Location": url, "Content-Location": url}
@@ -132,8 +137,18 @@ class _Worklist:
     def update(self, request: Request, caller: Caller, workitem: str, dataset: dict[str, Any]) -> Response:
         transaction_uid = _named_in_query(request, "transaction") or first_text(dataset, TRANSACTION_UID)
         changes = check_changes(dataset)
-        self._items.update(workitem, changes, transaction_uid, self._parts.now(), caller.visible)
+        now = self._parts.now()
+        item = self._items.update(workitem, changes, transaction_uid, now, caller.visible)
+        self._say_urgency(caller, item, changes, now)
         return Response(status_code=200, headers=self._content_location(request, workitem))
+
+    def _say_urgency(self, caller: Caller, item: Workitem, said: dict[str, Any], now: datetime) -> None:
+        """Have all work on a study be as urgent as who may see it says."""
+        urgency = urgency_of(said)
+        if urgency is None or not item.study_instance_uid or caller.visible.sender_peers is not None:
+            return
+        source = f"ups:{item.workitem_uid}"
+        Priorities(self._parts.database).say(item.study_instance_uid, source, urgency, now)
 
     def change_state(self, request: Request, caller: Caller, workitem: str, dataset: dict[str, Any]) -> Response:
         to = check_state(first_text(dataset, STATE))
@@ -152,15 +167,19 @@ class _Worklist:
         now = self._parts.now()
         if not self._items.cancel_scheduled(workitem, reason, now, caller.visible):
             item = self._items.get(workitem, caller.visible)
-            self._cancel_ours(item, reason, now)
+            self._cancel_in_progress(item, dataset, caller, reason, now)
         self._note(caller, "", f"work item {workitem}: cancellation asked for")
         return Response(status_code=202)
 
-    def _cancel_ours(self, item: Workitem, reason: str, now: datetime) -> None:
-        if not item.job_id:
-            raise WorkitemConflict("Another performs the work item, and cannot be told.")
+    def _cancel_in_progress(
+        self, item: Workitem, asked: dict[str, Any], caller: Caller, reason: str, now: datetime
+    ) -> None:
+        """End what the node performs itself; have others that perform one be told (PS3.4 CC.2.2.3)."""
         with self._parts.database.write() as connection:
-            end_canceled(connection, item, reason, now)
+            if item.job_id:
+                end_canceled(connection, item, reason, now)
+            elif not ask_to_cancel(connection, item, asked, caller.name, now):
+                raise WorkitemConflict("Another performs the work item, and cannot be told.")
 
     def _content_location(self, request: Request, workitem: str) -> dict[str, str]:
         return {"Content-Location": f"{self._base_url(request)}{PREFIX}/workitems/{workitem}"}

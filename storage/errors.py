@@ -57,6 +57,10 @@ class WorkitemConflict(StorageError):
     """The state of the work item, or who performs it, does not allow this."""
 
 
+class SubscriptionRefused(StorageError):
+    """The subscriber is another's, or there are too many subscriptions."""
+
+
 class KeyRefused(StorageError):
     """No such key can be made."""
 

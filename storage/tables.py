@@ -370,6 +370,33 @@ workitems = Table(
     Index("ix_workitems_study_instance_uid", "study_instance_uid"),
 )
 
+#: Who is told of work items; all and filtered ones have well-known UIDs in place of a work item's.
+workitem_subscriptions = Table(
+    "workitem_subscriptions",
+    metadata,
+    Column("subscriber", String(16), primary_key=True),
+    Column("workitem_uid", UID, primary_key=True),
+    Column("owner", String(64), nullable=False),  # who may change it
+    Column("subscribed", Boolean, nullable=False),  # false: left out of what is told of all
+    Column("deletion_lock", Boolean, nullable=False),
+    Column("filter", Text, nullable=False),  # JSON list of [tags, value]
+    Column("after_event", Integer, nullable=False),  # number of the event before it: what came earlier is not told
+    Column("suspended_at", UtcDateTime),  # of work items that are created later nothing is told
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+#: What subscribers are to be told of work items; the oldest are removed.
+workitem_events = Table(
+    "workitem_events",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("workitem_uid", UID, nullable=False),
+    Column("event_type", Integer, nullable=False),
+    Column("subscriber", String(16), nullable=False, default=""),  # alone; empty: whoever subscribed
+    Column("information", Text, nullable=False),  # DICOM JSON
+    Column("at", UtcDateTime, nullable=False),
+)
+
 #: How urgent others say that a study is: a UPS workitem, a worklist. It may not have come yet.
 study_priorities = Table(
     "study_priorities",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from configs.routes import Priority
 from storage.database import Database
+from storage.model_writer import first_text
 from storage.peer_tables import sender_pauses
 from storage.tables import study_priorities
 
@@ -19,6 +21,15 @@ _REMEMBERED = timedelta(days=30)
 
 #: Peer and calling AE title.
 SenderKey = tuple[str, str]
+
+
+#: Scheduled Procedure Step Priority: HIGH is what STAT is elsewhere. Source: PS3.3 C.30.2.
+_OF_WORKITEM = {"HIGH": Priority.STAT, "MEDIUM": Priority.ROUTINE, "LOW": Priority.LOW}
+
+
+def urgency_of(workitem: Mapping[str, Any]) -> Priority | None:
+    """Say how urgent a work item is, in the DICOM JSON model; None: it does not say."""
+    return _OF_WORKITEM.get(first_text(workitem, "00741200"))
 
 
 class Priorities:

@@ -23,6 +23,7 @@ from storage.matching import Key
 from storage.peer_records import WorkitemState
 from storage.records import EVERYTHING, StudyFilter
 from storage.visibility import may_see
+from storage.workitem_events import tell_changes, tell_state
 from storage.workitem_matching import matches
 
 _TABLE = tables.workitems
@@ -83,12 +84,14 @@ class Workitems:
                 )
             )
             ledger.begin(connection, workitem_uid, WorkitemState.SCHEDULED, reason="", at=at)
-            return _one(connection, workitem_uid)
+            item = one_workitem(connection, workitem_uid)
+            tell_state(connection, workitem_uid, item.attributes, at)
+            return item
 
     def get(self, workitem_uid: str, visible: StudyFilter = EVERYTHING) -> Workitem:
         """Give a work item; `NotKept` where there is none that the asker may see."""
         with self._database.read() as connection:
-            return _one(connection, workitem_uid, visible)
+            return one_workitem(connection, workitem_uid, visible)
 
     def search(self, keys: Sequence[Key], visible: StudyFilter = EVERYTHING) -> list[Workitem]:
         """Give the work items that match, the latest first.
@@ -100,7 +103,7 @@ class Workitems:
         """
         found: list[Workitem] = []
         for offset in range(0, _MOST_SEARCHED, _PAGE):
-            page = self._some(_seen_by(visible), limit=_PAGE, offset=offset)
+            page = self._some(seen_by(visible), limit=_PAGE, offset=offset)
             found += [each for each in page if all(matches(each.attributes, key) for key in keys)]
             if len(page) < _PAGE:
                 break
@@ -122,13 +125,15 @@ class Workitems:
             There is none; it has ended; or somebody else performs it.
         """
         with self._database.write() as connection:
-            item = _one(connection, workitem_uid, visible, lock=True)
+            item = one_workitem(connection, workitem_uid, visible, lock=True)
             if item.state not in OPEN:
                 raise WorkitemConflict(f"The work item is {item.state}.")
             if item.state is WorkitemState.IN_PROGRESS:
                 _check_performer(connection, item, transaction_uid)
             _set(connection, item, {**item.attributes, **changes}, at)
-            return _one(connection, workitem_uid)
+            changed = one_workitem(connection, workitem_uid)
+            tell_changes(connection, workitem_uid, item.attributes, changed.attributes, at)
+            return changed
 
     def change_state(
         self,
@@ -148,7 +153,7 @@ class Workitems:
         Source: PS3.4 Table CC.1.1-2.
         """
         with self._database.write() as connection:
-            item = _one(connection, workitem_uid, visible, lock=True)
+            item = one_workitem(connection, workitem_uid, visible, lock=True)
             if item.state not in OPEN:
                 if item.state is to:
                     return False
@@ -166,6 +171,7 @@ class Workitems:
                     raise WorkitemConflict("The work item does not say yet what was performed: (0074,1216).")
             ledger.move(connection, workitem_uid, to, reason="", at=at)
             _change(connection, item, changed_at=at)
+            tell_state(connection, workitem_uid, one_workitem(connection, workitem_uid).attributes, at)
             return True
 
     def cancel_scheduled(self, workitem_uid: str, reason: str, at: datetime, visible: StudyFilter = EVERYTHING) -> bool:
@@ -177,7 +183,7 @@ class Workitems:
             There is none, or it is completed.
         """
         with self._database.write() as connection:
-            item = _one(connection, workitem_uid, visible, lock=True)
+            item = one_workitem(connection, workitem_uid, visible, lock=True)
             if item.state is WorkitemState.COMPLETED:
                 raise WorkitemConflict("The work item is COMPLETED.")
             if item.state is WorkitemState.SCHEDULED:
@@ -200,18 +206,19 @@ class Workitems:
         order = _TABLE.c.created_at if oldest_first else _TABLE.c.created_at.desc()
         statement = _select(wanted).order_by(order, _TABLE.c.workitem_uid).limit(limit).offset(offset)
         with self._database.read() as connection:
-            return [_record(row) for row in connection.execute(statement).all()]
+            return [record_of(row) for row in connection.execute(statement).all()]
 
 
 def claim_for_job(connection: Connection, item: Workitem, job_id: str, at: datetime) -> bool:
     """Have a job of this node do a work item; False where somebody else was faster."""
-    now = _one(connection, item.workitem_uid, lock=True)
+    now = one_workitem(connection, item.workitem_uid, lock=True)
     if now.state not in OPEN or not now.engine or now.job_id:
         return False
     ledger.move(connection, item.workitem_uid, WorkitemState.IN_PROGRESS, reason=f"done by job {job_id}", at=at)
     progress = _progress("0", f"{item.engine} was asked for.")
     _change(connection, item, job_id=job_id)
     _set(connection, now, {**now.attributes, **progress}, at)
+    _tell(connection, now, at)
     return True
 
 
@@ -226,6 +233,7 @@ def end_completed(
     """Record that a work item's job came to its results."""
     ledger.move(connection, item.workitem_uid, WorkitemState.COMPLETED, reason=said, at=at)
     _set(connection, item, {**item.attributes, **_progress("100", said), **performed}, at)
+    _tell(connection, item, at)
 
 
 def end_canceled(
@@ -233,9 +241,17 @@ def end_canceled(
 ) -> None:
     """Record that a work item is not done; one that nobody claimed passes through IN PROGRESS (PS3.4 CC.2.2.2)."""
     ledger.move(connection, item.workitem_uid, WorkitemState.IN_PROGRESS, reason="to be canceled", at=at)
+    if item.state is WorkitemState.SCHEDULED:
+        _tell(connection, item, at)
     ledger.move(connection, item.workitem_uid, WorkitemState.CANCELED, reason=reason, at=at)
     progress = _progress("", "", reason=reason, canceled_at=at)
     _set(connection, item, {**item.attributes, **progress, **(performed or {})}, at)
+    _tell(connection, item, at)
+
+
+def _tell(connection: Connection, before: Workitem, at: datetime) -> None:
+    after = one_workitem(connection, before.workitem_uid)
+    tell_changes(connection, before.workitem_uid, before.attributes, after.attributes, at)
 
 
 def _progress(percent: str, said: str, *, reason: str = "", canceled_at: datetime | None = None) -> dict[str, Any]:
@@ -268,8 +284,8 @@ def _change(connection: Connection, item: Workitem, **values: Any) -> None:
     connection.execute(update(_TABLE).where(_TABLE.c.workitem_uid == item.workitem_uid).values(values))
 
 
-def _seen_by(visible: StudyFilter) -> ColumnElement[bool]:
-    """Who sees only some studies sees the work on these alone."""
+def seen_by(visible: StudyFilter) -> ColumnElement[bool]:
+    """Give the condition that a work item may be seen: who sees only some studies sees the work on these alone."""
     if visible.sender_peers is None:
         return or_(_TABLE.c.workitem_uid != "")
     studies = select(tables.studies.c.study_instance_uid).where(may_see(visible, tables.studies.c.study_instance_uid))
@@ -280,17 +296,19 @@ def _select(wanted: ColumnElement[bool]) -> Any:
     return select(_TABLE).where(wanted)
 
 
-def _one(
+def one_workitem(
     connection: Connection, workitem_uid: str, visible: StudyFilter = EVERYTHING, *, lock: bool = False
 ) -> Workitem:
-    wanted = _select(and_(_TABLE.c.workitem_uid == workitem_uid, _seen_by(visible)))
+    """Give a work item within a transaction; `NotKept` where there is none that the asker may see."""
+    wanted = _select(and_(_TABLE.c.workitem_uid == workitem_uid, seen_by(visible)))
     row = connection.execute(wanted.with_for_update() if lock else wanted).one_or_none()
     if row is None:
         raise NotKept("There is no such work item.")
-    return _record(row)
+    return record_of(row)
 
 
-def _record(row: Row[Any]) -> Workitem:
+def record_of(row: Row[Any]) -> Workitem:
+    """Give the record of a row of work items."""
     attributes = {**orjson.loads(row.attributes), STATE: {"vr": "CS", "Value": [row.state]}}
     return Workitem(
         workitem_uid=row.workitem_uid,

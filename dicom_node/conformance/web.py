@@ -33,7 +33,7 @@ def _resources() -> str:
         "DICOMweb services\n\n"
         + table(("service", "method", "resource"), rows)
         + "\nMetadata and search results are `application/dicom+json` or, where asked for, `application/dicom+xml`;"
-        " searches also take `orderby`. Whole instances come in parts, alone (`application/dicom`) or as"
+        " searches also take `orderby` and `charset`. Whole instances come in parts, alone (`application/dicom`) or as"
         " `application/zip`, frames in parts or alone; both in Explicit VR Little Endian unless the caller names a"
         " transfer syntax or takes them as stored (`transfer-syntax=*`), converted without loss. Pictures are JPEG, PNG"
         " or, of several frames, GIF; reports are text. STOW-RS takes `application/dicom` in parts or alone, and"
@@ -47,8 +47,15 @@ def _resources() -> str:
         " Scheduled Station Name Code has the scheme `99DICOMNODE` and the name of an engine is performed by the node:"
         " it is IN PROGRESS once its study is complete, COMPLETED with the results in the Output Information Sequence,"
         " or CANCELED with the reason; results of it alone are kept and delivered nowhere. Others are claimed with a"
-        " Transaction UID. Subscriptions and event reports are not offered. `GET` or `OPTIONS /dicom-web` gives the"
-        " capabilities description (WADL, or JSON)."
+        " Transaction UID. A subscriber (AE title) is told of a work item, of all (1.2.840.10008.5.1.4.34.5) or of"
+        " those that match (1.2.840.10008.5.1.4.34.5.1, `filter=keyword=value,…`) over a WebSocket at"
+        " `/dicom-web/subscribers/{aetitle}` (also below `/dicom-web/ws`): State Report, Cancel Requested, Progress"
+        " Report and UPS Assigned, as DICOM JSON, from the moment that the channel is open; SCP Status Change is not"
+        " sent. Work items are never deleted, so every deletion lock holds. A subscriber is of the key that made it and"
+        " listens to what this key may see; at most 100 subscribers with 1,000 subscriptions each, 50 channels, 5 of a"
+        " subscriber. The state of at most 1,000 open work items is told to who subscribes to all. A work item that is"
+        " performed by others can be asked to be canceled where somebody is told of it, else 409. `GET` or"
+        " `OPTIONS /dicom-web` gives the capabilities description (WADL, or JSON)."
         " Failures are `application/problem+json`:\n\n" + table(("status", "when"), failures)
     )
 

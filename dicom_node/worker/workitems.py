@@ -21,6 +21,7 @@ from storage.jobs import Queue
 from storage.model_writer import first_text, items_of
 from storage.records import JobRecord, JobState, NewJob, ResultRecord
 from storage.results import ResultBook
+from storage.urgency import urgency_of
 from storage.visibility import CANONICAL_FORM
 from storage.workitems import (
     Workitem,
@@ -37,8 +38,6 @@ log = logging.getLogger(__name__)
 EVERY_S = 0.5
 #: What asks for the job, where rules ask for others.
 ROUTE = "work item"
-#: Scheduled Procedure Step Priority. Source: PS3.3 C.30.2.
-_PRIORITY = {"HIGH": Priority.HIGH, "MEDIUM": Priority.ROUTINE, "LOW": Priority.LOW}
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def begin(item: Workitem, now: datetime, parts: WorkitemParts) -> bool:
         deliver_to=(),
         deliver_refusals=False,
         settle_until=now,
-        priority=_PRIORITY.get(first_text(item.attributes, "00741200"), Priority.ROUTINE),
+        priority=urgency_of(item.attributes) or Priority.ROUTINE,
     )
     with parts.database.write() as connection:
         job_id = ask_for_job(connection, parts.queue, item.study_instance_uid, job, now)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 
 import httpx
@@ -16,38 +14,16 @@ from PIL import Image
 from pydicom import dcmread
 
 from configs.settings import Settings
-from dicomweb.server import serve
 from storage.blobs import LocalBlobs
 from storage.database import Database
 from storage.jobs import prepare_queue
 from tests.builders.ct import encode, make_ct_instance, make_ct_series, uid
 from tests.builders.parts import parts_of
+from tests.builders.serving import served
 from tests.builders.web import PaperWeb
 
 PIXELS = np.arange(256, dtype=np.uint16).reshape(16, 16)
 STUDY, SERIES = uid(1), uid(1, 1)
-
-
-@contextmanager
-def served(web: PaperWeb) -> Iterator[str]:
-    """Serve an application on a free port of this machine; give its address."""
-    stop, listens = threading.Event(), threading.Event()
-    ports: list[int] = []
-
-    def ready(port: int) -> None:
-        ports.append(port)
-        listens.set()
-
-    thread = threading.Thread(
-        target=serve, args=(web.app,), kwargs={"host": "127.0.0.1", "port": 0, "stop": stop, "on_ready": ready}
-    )
-    thread.start()
-    try:
-        assert listens.wait(20)
-        yield f"http://127.0.0.1:{ports[0]}"
-    finally:
-        stop.set()
-        thread.join(20)
 
 
 @pytest.fixture
@@ -64,7 +40,7 @@ def web(database: Database, blobs: LocalBlobs) -> Iterator[PaperWeb]:
 @pytest.fixture
 def url(web: PaperWeb) -> Iterator[str]:
     """Its address, while it is served."""
-    with served(web) as address:
+    with served(web.app) as address:
         yield address
 
 
@@ -102,7 +78,7 @@ def test_a_client_of_others_stores_and_finds_again(url: str) -> None:
 
 def test_a_key_opens_a_node_behind_a_proxy(web: PaperWeb) -> None:
     forwarded = {"Forwarded": "for=10.1.2.3"}
-    with served(web) as address, httpx.Client(base_url=address, headers=forwarded) as session:
+    with served(web.app) as address, httpx.Client(base_url=address, headers=forwarded) as session:
         assert session.get("/dicom-web/studies").status_code == 401
         key = web.key("viewer", "read")
         assert session.get("/dicom-web/studies", headers={"Authorization": f"Bearer {key}"}).status_code == 200

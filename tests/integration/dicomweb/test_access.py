@@ -21,6 +21,7 @@ KNOWN = "whoever is known"
 STUDY = "/dicom-web/studies/{study}"
 SERIES = f"{STUDY}/series/{{series}}"
 INSTANCE = f"{SERIES}/instances/{{instance}}"
+SUBSCRIBER = "/dicom-web/workitems/{workitem}/subscribers/{aetitle}"
 
 #: Every route with what it needs. A route that is not listed here fails the first test below.
 NEEDED: dict[tuple[str, str], str] = {
@@ -94,6 +95,9 @@ NEEDED: dict[tuple[str, str], str] = {
     ("GET", "/v1/models/{name:path}"): "chat",
     ("POST", "/v1/chat/completions"): "chat",
     ("POST", "/v1/completions"): "chat",
+    ("POST", SUBSCRIBER): "read",
+    ("DELETE", SUBSCRIBER): "read",
+    ("POST", f"{SUBSCRIBER}/suspend"): "read",
     **{("DELETE", level): "delete" for level in (STUDY, SERIES, INSTANCE)},
 }
 #: What the open loopback grants (never delete, keys, settings, retract, operate).
@@ -128,6 +132,7 @@ def ask(client: Client, method: str, path: str) -> Response:
         ("frames", "1"),
         ("path:path", "7FE00010"),
         ("workitem", uid(9)),
+        ("aetitle", "WATCHER"),
     ):
         path = path.replace(f"{{{name}}}", value)
     named = {"requestType": "WADO", "studyUID": uid(1), "seriesUID": uid(1, 1), "objectUID": uid(1, 1, 1)}

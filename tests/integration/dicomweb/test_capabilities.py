@@ -34,7 +34,11 @@ def test_8_9_the_root_describes_all_services_as_wadl(client: Client, method: str
 def test_8_9_or_as_json_on_request(client: Client) -> None:
     said = client.get(ROOT, headers={"Accept": "application/json"}).json()
     assert "UPS-RS" in {each["service"] for methods in said["resources"].values() for each in methods.values()}
-    assert not any("DELETE" in methods for methods in said["resources"].values())
+    deleted = [path for path, methods in said["resources"].items() if "DELETE" in methods]
+    assert deleted == ["/dicom-web/workitems/{workitem}/subscribers/{aetitle}"]  # nothing that is kept
+    subscribe = said["resources"][deleted[0]]["POST"]
+    assert subscribe["parameters"] == ["deletionlock", "filter"]
+    assert (subscribe["takes"], subscribe["gives"]) == ([], [])
     assert client.get(ROOT, headers={"Accept": "image/png"}).status_code == 406
 
 

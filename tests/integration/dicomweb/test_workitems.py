@@ -18,6 +18,7 @@ from storage.jobs import Queue, prepare_queue
 from storage.ledger_report import account
 from storage.records import JobState, StudyFilter, StudyState
 from storage.results import ResultBook
+from storage.urgency import Priorities
 from storage.workitems import Workitems
 from tests.builders.ct import make_ct_instance, uid
 from tests.builders.web import ADMIN_KEY, PaperWeb
@@ -157,6 +158,19 @@ def test_11_4_what_is_no_sound_work_item_is_refused(client: Client, dataset: dic
     assert client.get(WORKITEMS).json() == []
 
 
+def test_a_work_item_says_how_urgent_its_study_is(web: PaperWeb, client: Client) -> None:
+    create(client, asked_for())
+    create(client, plain() | {"00741200": text("CS", "HIGH")}, "1.2.9")
+    said = Priorities(web.database)
+    assert said.of(uid(1)) == {f"ups:{ITEM}": Priority.STAT}
+    client.post(ONE, json=[{"00741200": text("CS", "LOW")}], headers=JSON)
+    assert said.of(uid(1)) == {f"ups:{ITEM}": Priority.LOW}
+    web.receive(make_ct_instance())
+    ct = web.client(key=web.key("ct", "read", "predict", visible=StudyFilter(frozenset({"ct1"}))))
+    assert create(ct, asked_for(), "1.2.10").status_code == 201
+    assert said.of(uid(1)) == {f"ups:{ITEM}": Priority.LOW}
+
+
 def test_11_4_malformed_requests_are_answered(client: Client) -> None:
     for content in (b"", b"{", b"[]", b"[1]", b"[{},{}]", b"x" * (1 << 21)):
         assert client.post(WORKITEMS, content=content, headers=JSON).status_code in (400, 413)
@@ -283,7 +297,7 @@ def test_aiw_i_a_work_item_for_an_engine_is_done_by_the_node(web: PaperWeb, clie
     assert item["00741002"]["Value"][0]["00741004"]["Value"] == [0.0]
     (job,) = site.jobs.jobs_of(uid(1))
     assert (job.engine, job.series_instance_uids, job.state) == ("classical-lung", (uid(1, 1),), JobState.QUEUED)
-    assert job.priority is Priority.HIGH
+    assert job.priority is Priority.STAT  # PS3.3 C.30.2: HIGH is equivalent to STAT
     assert web.index.study(uid(1)).state is StudyState.ANALYSING
     assert change(client, "IN PROGRESS").status_code == 409
     assert change(client, "CANCELED").status_code == 409  # nobody else has our Transaction UID
