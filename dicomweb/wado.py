@@ -25,7 +25,7 @@ from storage.errors import NotKept
 from storage.index import Index
 from storage.json_maker import Metadata as KeptMetadata
 from storage.json_store import JsonStore
-from storage.records import InstanceRecord
+from storage.records import InstanceRecord, InstanceState
 
 Work = Callable[[Request, Caller, Sequence[InstanceRecord]], Response]
 _INSTANCE = "/series/{series}/instances/{instance}"
@@ -82,6 +82,8 @@ class _Named:
             There is nothing that the caller may see.
         """
         records = self._index.instances_of(study, series, visible=caller.visible)
+        # What was rejected answers to its UID alone.
+        records = [record for record in records if record.state is not InstanceState.EXCLUDED]
         if not records:
             raise NotKept("Nothing is kept here under these UIDs.")
         self._accesses.note(caller, study, "DICOMweb")

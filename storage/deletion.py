@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, insert, not_, select, update
 
 from storage import ledger, tables
 from storage.audit import AuditAction, AuditOutcome, write_event
@@ -31,8 +31,9 @@ from storage.records import (
     StudyFilter,
     StudyState,
 )
+from storage.retractions import Retraction, retract
 from storage.turns import delivery_turn
-from storage.visibility import may_see
+from storage.visibility import NOTE_FORM, may_see
 
 if TYPE_CHECKING:
     from storage.jobs import Queue
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 _IN_WORK = (JobState.QUEUED, JobState.RUNNING)
 _UNDELIVERED = (DeliveryState.WAITING, DeliveryState.SENDING, DeliveryState.FAILED)
 _AT_ONCE = 500
+#: Code value of Data Retention Policy Expired: nothing was wrong with what is taken back. Source: PS3.16 CID 7011.
+EXPIRED = "113039"
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class Deletion:
     def delete(self, named: Named, *, visible: StudyFilter = EVERYTHING, by: str, at: datetime) -> int:
         """Delete what is named; give the number of instances. The audit trail has it in the same effect.
 
-        The last instances of a study take all of it with them: decisions, jobs, findings, deliveries.
+        The last instances of a study take all of it with them: decisions, jobs, findings, deliveries. Where results
+        of it went out, they are taken back first: who got them gets a note, and then the study may be deleted.
 
         Raises
         ------
@@ -75,6 +79,8 @@ class Deletion:
         Undeletable
             It may not go, now or at all; the message says why.
         """
+        if taken_back := self._take_back(named, visible, by, at):
+            raise Undeletable(taken_back)
         self._forget_turns(named.study_instance_uid)
         with self._database.write() as connection:
             study = _locked(connection, named.study_instance_uid, visible)
@@ -91,6 +97,25 @@ class Deletion:
             write_event(connection, AuditAction.DELETE, by, study.study_instance_uid, AuditOutcome.DONE, said, at)
         delete_removed_files(self._database, self._blobs)
         return len(rows)
+
+    def _take_back(self, named: Named, visible: StudyFilter, by: str, at: datetime) -> str:
+        """Take back what went out of a study that is to go as a whole; say whom that concerns, empty: nobody."""
+        with self._database.write() as connection:
+            study = _locked(connection, named.study_instance_uid, visible)
+            rows = _instances(connection, named)
+            if len(rows) != study.number_of_instances:
+                return ""
+            _refuse_in_use(connection, study)
+            _refuse_committed(connection, named)
+            went_out = _went_out(connection, named.study_instance_uid)
+            said = "The study that it was made from was deleted."
+            for run_key in {row.run_key for row in went_out}:
+                retract(connection, Retraction(run_key, named.study_instance_uid, EXPIRED, said, by, at))
+        names = ", ".join(sorted({row.destination for row in went_out}))
+        return names and (
+            f"Results of the study went to {names}: they are taken back first, by a note to each. "
+            "Try again once the notes are delivered."
+        )
 
     def _forget_turns(self, study_instance_uid: str) -> None:
         """Have the queue forget what it delivered: the same study may come again, and lead to the same deliveries."""
@@ -195,10 +220,37 @@ def _refuse_in_use(connection: Connection, study: Row[Any]) -> None:
     if connection.execute(in_work.limit(1)).first() is not None:
         raise Undeletable("The study is being analysed. Try again once it is answered.")
     open_ones = select(deliveries.destination, deliveries.state).where(
-        deliveries.study_instance_uid == study.study_instance_uid, deliveries.state.in_(_UNDELIVERED)
+        deliveries.study_instance_uid == study.study_instance_uid,
+        deliveries.state.in_(_UNDELIVERED),
+        not_(and_(deliveries.form.like(f"{NOTE_FORM}%"), deliveries.state == DeliveryState.FAILED)),
     )
     if (row := connection.execute(open_ones.limit(1)).first()) is not None:
         raise Undeletable(f"Results of the study are not delivered to {row.destination} ({row.state}).")
+
+
+def _went_out(connection: Connection, study_instance_uid: str) -> list[Row[Any]]:
+    """Give run key and destination of results that somebody has and that are not taken back, or whose note is due.
+
+    Those that retention removed here cannot be named in a note any more: they stay where they went.
+    """
+    deliveries = tables.deliveries.c
+    told = exists(select(1).where(retractions.c.run_key == deliveries.run_key, retractions.c.noted_at.is_not(None)))
+    here = exists(
+        select(1)
+        .select_from(tables.results)
+        .join(tables.instances, tables.instances.c.sop_instance_uid == tables.results.c.sop_instance_uid)
+        .where(tables.results.c.run_key == deliveries.run_key)
+        .correlate(tables.deliveries)
+    )
+    wanted = select(deliveries.run_key, deliveries.destination).where(
+        deliveries.study_instance_uid == study_instance_uid,
+        deliveries.run_key.is_not(None),
+        deliveries.form.not_like(f"{NOTE_FORM}%"),
+        deliveries.state.in_([DeliveryState.DELIVERED, DeliveryState.CONFIRMED]),
+        not_(told),
+        here,
+    )
+    return list[Row[Any]](connection.execute(wanted))
 
 
 def _refuse_committed(connection: Connection, named: Named) -> None:

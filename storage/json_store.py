@@ -18,7 +18,7 @@ from storage.database import Database
 from storage.errors import IndexUnavailable, NotKept
 from storage.records import EVERYTHING, StudyFilter
 from storage.tables import instances, json_pending, json_segments, series
-from storage.visibility import may_see
+from storage.visibility import is_counted, may_see
 
 #: Instances in one segment at most.
 SEGMENT = 256
@@ -142,6 +142,8 @@ class JsonStore:
         if sop_instance_uid is not None:
             named.append(instances.c.sop_instance_uid == sop_instance_uid)
             held.append(json_segments.c.entries.contains(f'"{sop_instance_uid}"', autoescape=True))
+        else:
+            named.append(is_counted(instances))  # what was rejected answers to its UID alone
         statement = (
             select(*_SOURCE)
             .join_from(instances, series, _OF_SERIES)

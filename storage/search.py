@@ -21,9 +21,12 @@ from storage.matching import Key, Level, Matcher, Query, all_of, is_range, name_
 from storage.records import StudyFilter
 from storage.tables import instances, series, studies
 from storage.visibility import (
+    is_counted,
     is_listed_instance,
     is_listed_series,
+    is_listed_study,
     may_see,
+    rejected_instances_in_series,
     unlisted_instances_in_study,
     unlisted_series_in_study,
 )
@@ -89,7 +92,7 @@ _TEXT_COLUMNS: dict[int, ColumnElement[Any]] = {
 _STUDY_DATE, _STUDY_TIME = 0x00080020, 0x00080030
 _PATIENT_NAME, _REFERRING_PHYSICIAN = 0x00100010, 0x00080090
 _MODALITIES_IN_STUDY = 0x00080061
-_SERIES_UID, _INSTANCE_UID = (0x0020000E,), (0x00080018,)
+_STUDY_UID, _SERIES_UID, _INSTANCE_UID = (0x0020000D,), (0x0020000E,), (0x00080018,)
 _CHARACTER_SET = 0x00080005
 _ORDER_COLUMNS: dict[int, Column[Any]] = {
     **{tag: column for tag, column in _TEXT_COLUMNS.items() if isinstance(column, Column)},
@@ -241,11 +244,20 @@ def conditions_of(level: Level, query: Query, matcher: Matcher) -> tuple[list[Co
 
 
 def _listed(level: Level, query: Query) -> ColumnElement[bool] | None:
-    """Only what is listed, unless series or instance are named: other forms of a result answer to their UIDs."""
-    named = {key.path for key in query.keys if key.path in (_SERIES_UID, _INSTANCE_UID) and values_of(key.value, "UI")}
-    if level is Level.STUDY or named or query.series_instance_uid is not None:
+    """Only what is listed, unless it is named.
+
+    Results of other forms answer to the UID of series or instance, what was rejected to its own alone.
+    """
+    named = {key.path for key in query.keys if values_of(key.value, "UI")} & {_STUDY_UID, _SERIES_UID, _INSTANCE_UID}
+    in_study = _STUDY_UID in named or query.study_instance_uid is not None
+    in_series = _SERIES_UID in named or query.series_instance_uid is not None
+    if level is Level.STUDY:
+        return None if in_study else is_listed_study()
+    if _INSTANCE_UID in named:
         return None
-    return is_listed_series() if level is Level.SERIES else is_listed_instance()
+    if level is Level.SERIES:
+        return None if in_series else is_listed_series()
+    return is_counted(instances) if in_series else is_listed_instance()
 
 
 def _level_of(key: Key, asked: Level) -> Level | None:
@@ -327,7 +339,10 @@ def _columns(level: Level) -> tuple[ColumnElement[Any], ...]:
         )
         return (attributes, studies.c.modalities, *counts)
     if level is Level.SERIES:
-        return (attributes, series.c.number_of_instances.label("instances_in_series"))
+        return (
+            attributes,
+            (series.c.number_of_instances - rejected_instances_in_series()).label("instances_in_series"),
+        )
     return (attributes,)
 
 

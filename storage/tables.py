@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -138,6 +139,14 @@ instances = Table(
     Column("host", Text, nullable=False, default=""),
     Column("association_id", String(64)),
     Index("ix_instances_series", "study_instance_uid", "series_instance_uid", "instance_number"),
+    # The few that a rejection took out of the count.
+    Index(
+        "ix_instances_excluded",
+        "study_instance_uid",
+        "series_instance_uid",
+        sqlite_where=text("state = 'excluded'"),
+        postgresql_where=text("state = 'excluded'"),
+    ),
 )
 
 #: Instances whose DICOM JSON is to be made: written with the instance, removed with the segment that holds it.

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
+from sqlalchemy import update
 
 from dicom_node.routing.identity import differing
 from dicom_node.worker.aftermath import Aftermath
@@ -20,7 +21,9 @@ from storage.database import Database
 from storage.deletion import Deletion, Named
 from storage.errors import Inapplicable, NotKept
 from storage.jobs import Queue
+from storage.json_store import JsonStore
 from storage.ledger_report import account
+from storage.matching import Key, Level, Query
 from storage.records import (
     DeliveryState,
     InstanceRole,
@@ -33,8 +36,9 @@ from storage.records import (
     VariantState,
 )
 from storage.rejections import TITLES, Rejections
+from storage.tables import instances
 from storage.variants import Variants
-from tests.builders.ct import encode
+from tests.builders.ct import encode, make_ct_instance, uid
 from tests.builders.findings import NODE, make_run
 from tests.builders.real_node import CT1, STUDY, RealNode, slices
 from tests.builders.studies import make_peer
@@ -210,6 +214,47 @@ def test_rejected_images_count_no_more_and_what_was_made_from_them_is_taken_back
     assert (retraction.run_key, retraction.title) == (first, why.value.value)
     assert node.analyse("pacs") != first
     assert account(node.database, node.blobs, node.later(), queue=node.queue).unexplained == ()
+
+
+@pytest.mark.parametrize("why", list(Rejection), ids=lambda why: str(why.name).lower())
+def test_rejected_images_are_neither_listed_nor_counted_unless_named(node: RealNode, why: Rejection) -> None:
+    listed = node.index.instances_matching(Query((), limit=100))
+    reject(node, slices()[10:], why)
+    left = node.index.instances_matching(Query((), limit=100))
+    gone = [str(each.SOPInstanceUID) for each in slices()[10:]]
+    note = 1
+    assert len(left) == len(listed) - 2 + note
+    assert not {each.sop_instance_uid for each in left} & set(gone)
+    (study,) = node.index.search(Level.STUDY, Query((), limit=10)).rows
+    assert (study["00201206"]["Value"], study["00201208"]["Value"]) == ([2], [11])
+    images = str(slices()[0].SeriesInstanceUID)
+    in_series = Query((), study_instance_uid=STUDY, series_instance_uid=images, limit=100)
+    assert len(node.index.search(Level.INSTANCE, in_series).rows) == 10
+    rows = node.index.search(Level.SERIES, Query((), study_instance_uid=STUDY, limit=10)).rows
+    assert {row["0020000E"]["Value"][0]: row["00201209"]["Value"][0] for row in rows}[images] == 10
+    assert len(JsonStore(node.database).of(STUDY, images)) == 10
+    named = Query((Key((0x00080018,), gone[0]),), study_instance_uid=STUDY, limit=10)
+    assert [each.sop_instance_uid for each in node.index.instances_matching(named)] == gone[:1]
+    assert len(JsonStore(node.database).of(STUDY, images, gone[0])) == 1
+
+
+def test_a_series_of_rejected_images_alone_is_not_listed_nor_a_study_of_such(node: RealNode) -> None:
+    other = [
+        make_ct_instance(number, SeriesInstanceUID=uid(1, 7), SOPInstanceUID=uid(1, 7, number)) for number in (1, 2)
+    ]
+    node.send(other)
+    before = [row["0020000E"]["Value"][0] for row in node.index.search(Level.SERIES, Query((), limit=10)).rows]
+    assert uid(1, 7) in before
+    reject(node, other)
+    after = [row["0020000E"]["Value"][0] for row in node.index.search(Level.SERIES, Query((), limit=10)).rows]
+    assert uid(1, 7) not in after
+    (study,) = node.index.search(Level.STUDY, Query((), limit=10)).rows
+    assert study["00201206"]["Value"] == [2]  # the images that stay, and the note
+    with node.database.write() as connection:
+        connection.execute(update(instances).values(state="excluded", reason="all"))
+    assert node.index.search(Level.STUDY, Query((), limit=10)).rows == []
+    assert node.index.search_patients(Query((), limit=10)).rows == []
+    assert len(node.index.search(Level.STUDY, Query((), study_instance_uid=STUDY, limit=10)).rows) == 1
 
 
 def test_images_whose_retention_ended_stop_counting_and_their_results_stand(node: RealNode) -> None:

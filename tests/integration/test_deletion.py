@@ -42,6 +42,7 @@ from storage.records import (
     StudyState,
 )
 from storage.results import ResultBook
+from storage.retractions import Retractions
 from storage.turns import TurnState, delivery_turn
 from tests.builders.ct import encode, make_ct_instance, make_ct_series, uid
 from tests.builders.work import NOON, at, decision, new_job, results_of, transitions_of
@@ -121,6 +122,12 @@ class Node:
         deletion = Deletion(self.database, self.blobs, self.queue)
         return deletion.delete(Named(*uids), visible=visible or StudyFilter(), by="admin", at=LATER)
 
+    def told(self) -> None:
+        """Have a deletion take results back, and those who got them be told."""
+        with pytest.raises(Undeletable, match="Results of the study went to pacs: they are taken back first"):
+            self.delete(uid(1))
+        Retractions(self.database).noted("a" * 12, NOON)
+
     def count(self, table: str) -> int:
         with self.database.read() as connection:
             return int(connection.execute(select(func.count()).select_from(tables.metadata.tables[table])).scalar_one())
@@ -147,6 +154,7 @@ def test_a_deleted_study_leaves_nothing_but_what_is_told_of_it(node: Node, tmp_p
     node.deliver(node.answer(uid(1, 1, 2)))
     JsonMaker(JsonStore(node.database), node.blobs).turn()
     assert node.count("json_segments") > 0
+    node.told()
 
     assert node.delete(uid(1)) == 5
 
@@ -163,6 +171,7 @@ def test_a_study_that_comes_again_goes_the_whole_way_again(node: Node) -> None:
     node.keep(make_ct_instance())
     delivery_id = node.answer(uid(1, 1, 1))
     node.deliver(delivery_id)
+    node.told()
     node.delete(uid(1))
 
     assert node.keep(make_ct_instance()).outcome is Outcome.KEPT

@@ -11,7 +11,8 @@ from dicom_node.worker.analyse import infer, publish
 from dicom_node.worker.retract import judge, tell
 from storage.blobs import LocalBlobs
 from storage.database import Database
-from storage.errors import ForbiddenTransition
+from storage.deletion import Deletion, Named
+from storage.errors import ForbiddenTransition, Undeletable
 from storage.jobs import Queue
 from storage.ledger_report import account
 from storage.matching import Level, Query
@@ -60,6 +61,34 @@ def test_who_got_results_gets_a_note_that_names_exactly_those(node: RealNode) ->
     assert named == sent - {note.items[0].sop_instance_uid}
     assert selection.ConceptNameCodeSequence[0].CodeValue == WRONG_ENTRY
     assert selection.PatientID == "TEST-1"
+
+
+def test_a_study_that_is_deleted_has_its_results_taken_back_from_who_got_them_first(node: RealNode) -> None:
+    node.analyse("pacs", "archive")
+    node.deliver(to="pacs")
+    node.deliver(to="archive", accept=False)
+    deletion = Deletion(node.database, node.blobs, node.queue)
+    aftermath = Aftermath(node.worker, node.retractions, Rejections(node.database))
+    node.deliveries.ask_again(  # a delivery that failed stands in the way until somebody has decided on it
+        next(each.delivery_id for each in node.deliveries.of_study(STUDY) if each.destination == "archive"),
+        "again",
+        node.later(),
+    )
+    node.deliver(to="archive")
+    with pytest.raises(Undeletable, match="went to archive, pacs: they are taken back first"):
+        deletion.delete(Named(STUDY), by="admin", at=node.later())
+    with pytest.raises(Undeletable, match="Try again once the notes are delivered"):
+        deletion.delete(Named(STUDY), by="admin", at=node.later())
+    assert aftermath.tick()
+    assert sorted(each.destination for each in notes(node)) == ["archive", "pacs"]
+    with pytest.raises(Undeletable, match="not delivered to"):
+        deletion.delete(Named(STUDY), by="admin", at=node.later())
+    node.deliver(to="pacs")
+    node.deliver(to="archive", accept=False)  # takes no notes: a person was told, and the study may go
+    kept = len(node.index.instances_of(STUDY))
+    assert deletion.delete(Named(STUDY), by="admin", at=node.later()) == kept
+    assert node.index.studies() == []
+    assert account(node.database, node.blobs, node.later(), queue=node.queue).unexplained == ()
 
 
 def test_what_has_not_gone_out_is_withdrawn_and_stays_so(node: RealNode) -> None:
