@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, PositiveFloat, PositiveInt, SecretStr, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    StringConstraints,
+)
 
 from configs.section import Section
 
@@ -53,14 +63,33 @@ def _same_form(value: Any) -> Any:
 ImageForm = Literal["jpg", "png", "gif", "bmp", "webp", "dcm"]
 
 
+class LlamaSettings(Section):
+    """A model that the node runs itself, by llama.cpp."""
+
+    model_path: Path | None = None
+    """GGUF file of the model; None: found in `models` of the data directory."""
+    projector_path: Path | None = None
+    """GGUF file of its vision projector; None: found beside, if it is there."""
+    quantization: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{2,16}$")] = "Q8_0"
+    """Which of several files is taken: the one with this in its name."""
+    gpu_layers: NonNegativeInt | Literal["auto"] = "auto"
+    """Layers that go to a GPU; 0: none."""
+    threads: PositiveInt = 4
+    context_size: Annotated[int, Field(ge=512)] = 8192
+    """Tokens that a question and its answer may have together, images included."""
+    waiting: NonNegativeInt = 8
+    """Questions that may wait while one is answered."""
+
+
 class ChatSettings(Section):
     """The language model, and what may be asked of it."""
 
     enabled: bool = True
     """False: as if there were no model."""
-    backend: Literal["auto", "upstream", "none"] = "auto"
-    """`auto`: the upstreams where there are any, else none."""
+    backend: Literal["auto", "upstream", "llama_cpp", "none"] = "auto"
+    """`auto`: the upstreams where there are any, else a model in the data directory, else none."""
     upstreams: Annotated[tuple[Upstream, ...], BeforeValidator(_several)] = ()
+    llama_cpp: LlamaSettings = LlamaSettings()
     model: Annotated[str, StringConstraints(min_length=1, max_length=128)] = "medgemma-4b"
     """Which model is asked where the caller names none."""
     timeout_s: PositiveFloat = 60.0
@@ -77,13 +106,6 @@ class ChatSettings(Section):
         tuple[Annotated[ImageForm, BeforeValidator(_same_form)], ...], BeforeValidator(_words)
     ] = ("jpg", "png", "gif", "bmp", "webp", "dcm")
     """Forms that images in requests may have."""
-
-    @property
-    def chosen(self) -> Literal["upstream", "none"]:
-        """Which backend these settings come to."""
-        if not self.enabled or self.backend == "none":
-            return "none"
-        return "upstream" if self.upstreams or self.backend == "upstream" else "none"
 
 
 def is_this_node(url: str, *, host: str, port: int, public_url: str = "") -> bool:

@@ -47,8 +47,12 @@ FILES: dict[str, frozenset[str]] = {
 }
 
 #: Names that people know from older deployments → path of the setting.
-OLD_NAMES: dict[str, tuple[str, str]] = {
+OLD_NAMES: dict[str, tuple[str, ...]] = {
     "PORT": ("http", "port"),
+    "MODEL_QUANT": ("chat", "llama_cpp", "quantization"),
+    "GPU_LAYERS": ("chat", "llama_cpp", "gpu_layers"),
+    "THREADS": ("chat", "llama_cpp", "threads"),
+    "CONTEXT_SIZE": ("chat", "llama_cpp", "context_size"),
     "MEDGEMMA_BASE_URL": ("chat", "upstreams"),
     "MEDGEMMA_MODEL": ("chat", "model"),
     "MEDGEMMA_TIMEOUT": ("chat", "timeout_s"),

@@ -16,6 +16,7 @@ from configs.load import Loaded
 from configs.settings import Settings
 from dicom_node import logs
 from dicom_node.admin_key import forget_admin_key, make_admin_key
+from dicom_node.chat_backend import backend_of
 from dicom_node.platform import DirectoryLock
 from dicom_node.roles import ROLES
 from dicom_node.supervisor import Supervisor
@@ -44,7 +45,7 @@ def up(loaded: Loaded, *, roles: Sequence[str] = ROLES, out: TextIO = sys.stdout
         in_child(lambda: prepare(settings))
         # Shared by all roles after the fork; it must pull in nothing that the receiver may not hold.
         importlib.import_module("dicom_node.roles.receiver")
-        supervisor = Supervisor(settings, loaded.config_dir, roles)
+        supervisor = Supervisor(settings, loaded.config_dir, needed(roles, settings))
 
         def say_ready(facts: Mapping[str, Mapping[str, Any]]) -> None:
             lines = start_lines(loaded, facts, new_key=new_key, seconds=time.monotonic() - began)
@@ -57,6 +58,21 @@ def up(loaded: Loaded, *, roles: Sequence[str] = ROLES, out: TextIO = sys.stdout
         if new_key and not shown:
             forget_admin_key(settings)
         lock.release()
+
+
+def needed(roles: Sequence[str], settings: Settings) -> Sequence[str]:
+    """Leave out the role that runs a language model where there is none to run.
+
+    Raises
+    ------
+    ConfigError
+        Nothing is left; the message says what is missing.
+    """
+    backend = backend_of(settings)
+    left = [role for role in roles if role != "chat" or backend.kind == "llama_cpp"]
+    if not left:
+        raise ConfigError(backend.absent or "The language model runs on other servers: chat.upstreams.")
+    return left
 
 
 def prepare(settings: Settings) -> None:

@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-#: In the order in which they start.
-ROLES = ("receiver", "web", "worker", "courier")
+#: In the order in which they start; `chat` only where the node runs a language model itself.
+ROLES = ("receiver", "web", "worker", "courier", "chat")

@@ -39,6 +39,8 @@ class Where:
     key: str = ""
     socket: str = ""
     """Path of a Unix socket that it listens on, in place of the URL's host."""
+    name: str = ""
+    """What it is called in messages; empty: by its URL."""
 
     def __repr__(self) -> str:
         return f"Where({self.url!r})"
@@ -54,7 +56,7 @@ class ModelServer:
         self._clients: weakref.WeakKeyDictionary[AbstractEventLoop, httpx.AsyncClient] = weakref.WeakKeyDictionary()
 
     def __str__(self) -> str:
-        return self.where.url
+        return self.where.name or self.where.url
 
     async def models(self) -> tuple[str, ...]:
         """Name the models that it serves.
@@ -73,6 +75,8 @@ class ModelServer:
             raise ModelNotAvailable(f"{self} does not answer ({type(error).__name__}).") from error
         except (ValueError, KeyError, TypeError) as error:
             raise ModelNotAvailable(f"{self} lists its models in a form that is none.") from error
+        if answer.status_code == 503:
+            raise ModelNotAvailable(f"{self} is not ready yet.")
         raise ModelNotAvailable(f"{self} answered {answer.status_code} where it was asked for its models.")
 
     async def answer(self, path: str, body: Mapping[str, Any]) -> Answer:

@@ -261,12 +261,15 @@ def test_names_of_the_chat_guide_are_taken_and_own_names_win(tmp_path: Path) -> 
     }
     chat = load(make_config(tmp_path), environ, working_dir=tmp_path).settings.chat
     assert [each.url for each in chat.upstreams] == ["http://10.1.2.3:8000", "http://10.1.2.4:8000"]
-    assert (chat.model, chat.timeout_s, chat.enabled, chat.chosen) == ("medgemma-27b", 30, True, "upstream")
+    assert (chat.model, chat.timeout_s, chat.enabled) == ("medgemma-27b", 30, True)
     own = {"DICOM_NODE_CHAT__MODEL": "mine", "DICOM_NODE_CHAT__BACKEND": "none"}
     chat = load(tmp_path / "config", environ | own, working_dir=tmp_path).settings.chat
-    assert (chat.model, chat.chosen) == ("mine", "none")
+    assert (chat.model, chat.backend) == ("mine", "none")
     off = load(tmp_path / "config", environ | {"MEDGEMMA_ENABLED": "false"}, working_dir=tmp_path).settings.chat
-    assert off.chosen == "none"
+    assert not off.enabled
+    llama = {"MODEL_QUANT": "Q4_K_M", "GPU_LAYERS": "0", "THREADS": "8", "CONTEXT_SIZE": "32768"}
+    local = load(tmp_path / "config", llama, working_dir=tmp_path).settings.chat.llama_cpp
+    assert (local.quantization, local.gpu_layers, local.threads, local.context_size) == ("Q4_K_M", 0, 8, 32768)
 
 
 ANY = "0.0.0.0"  # noqa: S104 (names the bind)
@@ -289,7 +292,7 @@ ANY = "0.0.0.0"  # noqa: S104 (names the bind)
 def test_a_model_server_that_is_this_node_itself_is_refused(tmp_path: Path, environ: dict[str, str], own: bool) -> None:
     config = make_config(tmp_path)
     if not own:
-        assert load(config, environ, working_dir=tmp_path).settings.chat.chosen == "upstream"
+        assert load(config, environ, working_dir=tmp_path).settings.chat.upstreams
         return
     with pytest.raises(ConfigError, match=r"chat\.upstreams\[0\]\.url: .* is this node itself"):
         load(config, environ, working_dir=tmp_path)
