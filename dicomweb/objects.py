@@ -72,8 +72,11 @@ class Objects:
             return self._pixels.transcode(file, record.transfer_syntax_uid, [syntax]).file
 
     def _part(self, record: InstanceRecord, syntax: str) -> Part:
-        size = record.size if syntax == record.transfer_syntax_uid else None
-        return Part(f"{DICOM}; transfer-syntax={syntax}", partial(self.open, record, syntax), size)
+        kind = f"{DICOM}; transfer-syntax={syntax}"
+        if syntax != record.transfer_syntax_uid:
+            return Part(kind, partial(self.open, record, syntax))
+        at_hand = partial(self._blobs.at_hand, record.path)
+        return Part(kind, partial(self.open, record, syntax), record.size, at_hand=at_hand)
 
     def _alone(self, request: Request, chosen: Chosen, validators: Validators) -> Response:
         record, syntax = chosen

@@ -202,6 +202,11 @@ class PixelProcess:
         file.close()
         return str(said)
 
+    def warm(self) -> None:
+        """Start a first child now, so that nobody waits while it imports its decoders."""
+        with self._child():
+            pass
+
     def close(self) -> None:
         """End the children."""
         with self._lock:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, func, select, true
@@ -66,7 +67,18 @@ _SERIES_COLUMNS = (
     series.c.number_of_inputs,
 )
 _INSTANCE_COLUMNS = tuple(column for column in instances.c if column.name not in ("attributes", "patient"))
+_FOR_ALL = Prepared(lambda _: _instances_in_order(instances.c.study_instance_uid == bindparam("study")))
+_FOR_ALL_OF_SERIES = Prepared(
+    lambda _: _instances_in_order(
+        and_(
+            instances.c.study_instance_uid == bindparam("study"),
+            instances.c.series_instance_uid == bindparam("series"),
+        )
+    )
+)
 _ONE_INSTANCE = Prepared(lambda _: select(*_INSTANCE_COLUMNS).where(instances.c.sop_instance_uid == bindparam("uid")))
+_ROLES = {role.value: role for role in InstanceRole}
+_STATES = {state.value: state for state in InstanceState}
 
 
 @dataclass(frozen=True)
@@ -132,6 +144,12 @@ class Index:
         self, study_instance_uid: str, series_instance_uid: str | None = None, *, visible: StudyFilter = EVERYTHING
     ) -> list[InstanceRecord]:
         """Give the instances of a study or of one of its series, by series number and instance number."""
+        if visible.sender_peers is None:
+            # A viewer waits for the first byte of a study of hundreds.
+            statement = _FOR_ALL if series_instance_uid is None else _FOR_ALL_OF_SERIES
+            with self._database.read() as connection:
+                rows = statement.rows(connection, {"study": study_instance_uid, "series": series_instance_uid})
+            return [_instance_record(row, datetime.fromisoformat(row.received_at)) for row in rows]
         wanted = [instances.c.study_instance_uid == study_instance_uid]
         if series_instance_uid is not None:
             wanted.append(instances.c.series_instance_uid == series_instance_uid)
@@ -309,27 +327,32 @@ class Index:
         return [_study_record(row) for row in self._fetch(statement)]
 
     def _instances(self, wanted: ColumnElement[bool], visible: StudyFilter) -> list[InstanceRecord]:
-        statement = (
-            select(*_INSTANCE_COLUMNS)
-            .join_from(
-                instances,
-                series,
-                and_(
-                    instances.c.study_instance_uid == series.c.study_instance_uid,
-                    instances.c.series_instance_uid == series.c.series_instance_uid,
-                ),
-            )
-            .where(wanted, may_see(visible, instances.c.study_instance_uid))
-            .order_by(
-                *(_last(series.c.series_number), series.c.series_number, instances.c.series_instance_uid),
-                *(_last(instances.c.instance_number), instances.c.instance_number, instances.c.sop_instance_uid),
-            )
-        )
+        statement = _instances_in_order(and_(wanted, may_see(visible, instances.c.study_instance_uid)))
         return [_instance_record(row) for row in self._fetch(statement)]
 
     def _fetch(self, statement: Select[Any]) -> Sequence[Row[Any]]:
         with self._database.read() as connection:
             return connection.execute(statement).all()
+
+
+def _instances_in_order(wanted: ColumnElement[bool]) -> Select[Any]:
+    """Give instances by series number and instance number."""
+    return (
+        select(*_INSTANCE_COLUMNS)
+        .join_from(
+            instances,
+            series,
+            and_(
+                instances.c.study_instance_uid == series.c.study_instance_uid,
+                instances.c.series_instance_uid == series.c.series_instance_uid,
+            ),
+        )
+        .where(wanted)
+        .order_by(
+            *(_last(series.c.series_number), series.c.series_number, instances.c.series_instance_uid),
+            *(_last(instances.c.instance_number), instances.c.instance_number, instances.c.sop_instance_uid),
+        )
+    )
 
 
 def _last(column: ColumnElement[Any]) -> ColumnElement[bool]:
@@ -361,19 +384,20 @@ def _instance_record(row: Any, received_at: datetime | None = None) -> InstanceR
         transfer_syntax_uid=row.transfer_syntax_uid,
         instance_number=row.instance_number,
         number_of_frames=row.number_of_frames,
-        role=InstanceRole(row.role),
-        state=InstanceState(row.state),
+        role=_ROLES[row.role],
+        state=_STATES[row.state],
         reason=row.reason,
         path=row.path,
         size=row.size,
         sha256=row.sha256,
         received_at=received_at or row.received_at,
-        origin=Origin(
-            kind=OriginKind(row.origin_kind),
-            peer=row.peer,
-            calling_ae_title=row.calling_ae_title,
-            called_ae_title=row.called_ae_title,
-            host=row.host,
-            association_id=row.association_id,
+        origin=_origin(
+            row.origin_kind, row.peer, row.calling_ae_title, row.called_ae_title, row.host, row.association_id
         ),
     )
+
+
+@lru_cache(maxsize=256)
+def _origin(kind: str, peer: str, calling: str, called: str, host: str, association_id: str | None) -> Origin:
+    """Give where instances came from; those of an association, hundreds of them, came from one place."""
+    return Origin(OriginKind(kind), peer, calling, called, host, association_id)

@@ -70,6 +70,7 @@ def run(context: RoleContext) -> None:
     )
     app = create_app(parts)
     try:
+        pixels.warm()
         serve(
             app,
             host=settings.http.host,

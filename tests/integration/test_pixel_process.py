@@ -231,6 +231,15 @@ def test_children_are_replaced_after_some_works() -> None:
         assert not set(pixel_children()) - before  # the second work of a child is its last
 
 
+def test_a_warm_child_is_there_before_it_is_needed_and_does_the_first_work() -> None:
+    before = set(pixel_children())
+    with PixelProcess(children=2) as own:
+        own.warm()
+        (warm,) = set(pixel_children()) - before
+        own.digest(BytesIO(make_image(noise(8, 8))))
+        assert set(pixel_children()) - before == {warm}
+
+
 def test_closing_ends_the_children() -> None:
     before = set(pixel_children())
     own = PixelProcess(children=1)

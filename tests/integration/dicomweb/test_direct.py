@@ -132,6 +132,29 @@ def test_who_sees_some_studies_alone_sees_no_others(web: PaperWeb, asking: Clien
     assert web.client(key=web.key("sender", "store")).get(FRAME).status_code == 403
 
 
+@pytest.mark.parametrize("known", ["all", "some", "none"])
+def test_a_large_study_is_the_same_from_memory_and_from_threads(web: PaperWeb, known: str) -> None:
+    large = np.random.default_rng(1).integers(0, 4096, (1024, 1024), dtype=np.uint16)
+    for number in (1, 2):
+        web.receive(make_ct_instance(number, Rows=1024, Columns=1024, PixelData=np.roll(large, number).tobytes()))
+    asked = iter(range(100))
+    from_memory = web.blobs.at_hand
+
+    def at_hand(*place: Any, **around: bytes) -> Any:
+        turn = next(asked)
+        return from_memory(*place, **around) if known == "all" or (known == "some" and turn % 2 == 0) else None
+
+    web.blobs.at_hand = at_hand  # type: ignore[method-assign]
+    accept = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
+    answer = web.client().get(f"/dicom-web/studies/{uid(1)}", headers=accept)
+    assert next(asked) > 0
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    kept = web.index.instances_of(uid(1))
+    for part, record in zip(parts_of(answer), kept, strict=True):
+        with web.blobs.open(record.path) as file:
+            assert part.content == file.read()
+
+
 def test_a_response_that_is_no_plain_function_s_stays_with_the_framework() -> None:
     async def slow() -> Response:
         return Response()
