@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from sqlalchemy import BindParameter, Column, ColumnElement, Connection, Integer, bindparam, insert, select, update
@@ -50,6 +50,16 @@ class Arrival:
     size: int
     sha256: str
     received_at: datetime
+
+    @cached_property
+    def role(self) -> InstanceRole:
+        """What it is to the node, unless a result of ours has its UID."""
+        return InstanceRole.RESULT if self.origin.kind is OriginKind.OURS else role_of(self.header)
+
+    @cached_property
+    def row(self) -> dict[str, Any]:
+        """Its row in the index, but for its role."""
+        return _row(self)
 
     def answer(self, outcome: Outcome, role: InstanceRole, path: str) -> Kept:
         """Say what keeping it came to."""
@@ -136,7 +146,7 @@ def _select_known(count: int) -> Prepared:
 
 def _reserved_results(connection: Connection, arrivals: Sequence[Arrival]) -> frozenset[str]:
     """UIDs among the arrivals that results of ours have, also where the result is not kept yet."""
-    documents = (arrival for arrival in arrivals if role_of(arrival.header) is InstanceRole.DOCUMENT)
+    documents = (arrival for arrival in arrivals if arrival.role is InstanceRole.DOCUMENT)
     uids = {arrival.sop_instance_uid for arrival in documents}
     if not uids:
         return frozenset()
@@ -145,9 +155,7 @@ def _reserved_results(connection: Connection, arrivals: Sequence[Arrival]) -> fr
 
 
 def _role(arrival: Arrival, ours: frozenset[str]) -> InstanceRole:
-    if arrival.origin.kind is OriginKind.OURS or arrival.sop_instance_uid in ours:
-        return InstanceRole.RESULT
-    return role_of(arrival.header)
+    return InstanceRole.RESULT if arrival.sop_instance_uid in ours else arrival.role
 
 
 def _set_aside(connection: Connection, arrival: Arrival, there: _Known, before: Sequence[_New]) -> Kept:
@@ -194,11 +202,11 @@ def _add(connection: Connection, new: Sequence[_New]) -> None:
         by_study.setdefault(each[0].study_instance_uid, []).append(each)
     rows = _studies_of(connection, by_study)
     new_series = _add_series(connection, new)
-    _INSERT_INSTANCE.change_many(connection, [_instance_values(arrival, role) for arrival, role in new])
-    _INSERT_PENDING.change_many(connection, [{"sop_instance_uid": arrival.sop_instance_uid} for arrival, _ in new])
+    _INSERT_INSTANCE.change_many(connection, [instance_values(arrival, role) for arrival, role in new])
+    INSERT_PENDING.change_many(connection, [{"sop_instance_uid": arrival.sop_instance_uid} for arrival, _ in new])
     changes = [_study_change(connection, rows[uid], group, new_series[uid]) for uid, group in by_study.items()]
     _UPDATE_STUDY.change_many(connection, changes)
-    _note_contributions(connection, _inputs(new))
+    note_contributions(connection, _inputs(new))
     _note_selections(connection, new)
     if results_kept := [arrival for arrival, role in new if role is InstanceRole.RESULT]:
         uids = [arrival.sop_instance_uid for arrival in results_kept]
@@ -312,7 +320,7 @@ def _add_series(connection: Connection, new: Sequence[_New]) -> dict[str, int]:
         for (study, uid), group in sorted(groups.items())
     }
     added = dict.fromkeys((study for study, _ in groups), 0)
-    if _RAISE_SERIES.change_many(connection, list(more.values())) == len(more):
+    if RAISE_SERIES.change_many(connection, list(more.values())) == len(more):
         return added
     of_studies = select(series.c.study_instance_uid, series.c.series_instance_uid).where(
         series.c.study_instance_uid.in_(added)
@@ -339,7 +347,12 @@ def _series_values(first: Arrival, counts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _instance_values(arrival: Arrival, role: InstanceRole) -> dict[str, Any]:
+def instance_values(arrival: Arrival, role: InstanceRole) -> dict[str, Any]:
+    """Give the row of a new instance."""
+    return {**arrival.row, "role": role.value}
+
+
+def _row(arrival: Arrival) -> dict[str, Any]:
     header, origin = arrival.header, arrival.origin
     return {
         "sop_instance_uid": arrival.sop_instance_uid,
@@ -351,7 +364,6 @@ def _instance_values(arrival: Arrival, role: InstanceRole) -> dict[str, Any]:
         "number_of_frames": _in_range(header.number("NumberOfFrames")) or 1,
         "attributes": header.json(INSTANCE_KEYWORDS),
         "patient": header.patient(),
-        "role": role.value,
         "state": InstanceState.FOLLOWS_STUDY.value,
         "reason": "",
         "path": arrival.path,
@@ -390,13 +402,13 @@ def _note_selections(connection: Connection, new: Sequence[_New]) -> None:
         ledger.begin(connection, uid, NoteState.UNREAD, reason="", at=at)
 
 
-def _note_contributions(connection: Connection, inputs: Sequence[Arrival]) -> None:
-    """Note, once for each association, who brought inputs of one study."""
-    noted: dict[str, dict[str, Any]] = {}
+def note_contributions(connection: Connection, inputs: Sequence[Arrival]) -> None:
+    """Note, once for each association, who brought inputs of each study."""
+    noted: dict[tuple[str, str], dict[str, Any]] = {}
     for arrival in inputs:
         origin = arrival.origin
         association_id = origin.association_id or f"{origin.kind.value}:{origin.peer or origin.host}"[:64]
-        noted[association_id] = {
+        noted[arrival.study_instance_uid, association_id] = {
             "study_instance_uid": arrival.study_instance_uid,
             "association_id": association_id,
             "peer": origin.peer,
@@ -409,14 +421,15 @@ def _note_contributions(connection: Connection, inputs: Sequence[Arrival]) -> No
         _UPSERT_CONTRIBUTION.change_many(connection, list(noted.values()))
 
 
-def _open_values(columns: Iterable[Column[Any]]) -> dict[str, BindParameter[Any]]:
+def open_values(columns: Iterable[Column[Any]]) -> dict[str, BindParameter[Any]]:
+    """Leave the values of columns open, under the columns' names."""
     return {column.name: bindparam(column.name) for column in columns}
 
 
 def _upsert_contribution(dialect: str) -> Executable:
     make = postgresql.insert if dialect == "postgresql" else sqlite.insert
     key = [contributions.c.study_instance_uid, contributions.c.association_id]
-    statement = make(contributions).values(_open_values(contributions.c))
+    statement = make(contributions).values(open_values(contributions.c))
     return statement.on_conflict_do_update(
         index_elements=key, set_={"last_instance_at": statement.excluded.last_instance_at}
     )
@@ -440,7 +453,7 @@ _UPDATE_STUDY = Prepared(
         update(studies)
         .where(studies.c.study_instance_uid == bindparam("uid"))
         .values(
-            _open_values(
+            open_values(
                 (
                     *(studies.c.modalities, studies.c.number_of_series, studies.c.number_of_instances),
                     *(studies.c.number_of_inputs, studies.c.input_version, studies.c.size_bytes),
@@ -450,7 +463,7 @@ _UPDATE_STUDY = Prepared(
         )
     )
 )
-_RAISE_SERIES = Prepared(
+RAISE_SERIES = Prepared(
     lambda _: (
         update(series)
         .where(series.c.study_instance_uid == bindparam("study"), series.c.series_instance_uid == bindparam("series"))
@@ -460,6 +473,6 @@ _RAISE_SERIES = Prepared(
         )
     )
 )
-_INSERT_INSTANCE = Prepared(lambda _: insert(instances).values(_open_values(instances.c)))
-_INSERT_PENDING = Prepared(lambda _: insert(json_pending).values(_open_values([json_pending.c.sop_instance_uid])))
+_INSERT_INSTANCE = Prepared(lambda _: insert(instances).values(open_values(instances.c)))
+INSERT_PENDING = Prepared(lambda _: insert(json_pending).values(open_values([json_pending.c.sop_instance_uid])))
 _UPSERT_CONTRIBUTION = Prepared(_upsert_contribution)

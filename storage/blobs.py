@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from storage.errors import DiskFull, NotKept, StorageError
+from storage.writeback import begin_writeback
 
 #: Files that are being written; swept of what dead processes left.
 _INCOMING = "incoming"
@@ -355,6 +356,7 @@ class LocalWriter:
                 written = os.writev(self._descriptor, rest)
                 left -= written
                 if not left:
+                    begin_writeback(self._descriptor)
                     return
                 rest = _behind(rest, written)
         except OSError as error:

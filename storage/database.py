@@ -103,6 +103,12 @@ class Database:
         with self._named_failures(), kept.use(self.engine) as connection, self._transaction(connection):
             yield connection
 
+    def start_over(self, connection: Connection) -> None:
+        """Undo what a writing transaction did so far; it goes on as if it had just begun."""
+        connection.connection.rollback()
+        if self._is_sqlite:
+            _BEGIN.change(connection, {})
+
     @contextmanager
     def _transaction(self, connection: Connection) -> Iterator[None]:
         with connection.begin() as transaction:

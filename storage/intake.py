@@ -20,10 +20,12 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from storage.arrivals import Arrival, point_to, record_arrivals
 from storage.blobs import BlobStore
+from storage.continuations import Continuations, NotAsRemembered
 from storage.database import Database, KeptConnection
 from storage.errors import (
     CommitUnknown,
@@ -304,6 +306,7 @@ class _Committer:
     def __init__(self, database: Database, blobs: BlobStore) -> None:
         self._database = database
         self._connection = KeptConnection()
+        self._continuations = Continuations()
         self._blobs = blobs
         self._queue: deque[_Waiting] = deque()
         self._led = False
@@ -353,7 +356,7 @@ class _Committer:
         try:
             self._blobs.sync_directories([each.arrival.path for each in group])
             with self._database.write_on(self._connection) as connection:
-                kept = record_arrivals(connection, [each.arrival for each in group])
+                kept = self._record(connection, [each.arrival for each in group])
         except Exception as error:  # noqa: BLE001 (each waiting caller gets it)
             if len(group) > 1 and not _concerns_all(error):
                 # One of them may be the culprit: each gets a chance, and an answer, of its own.
@@ -366,6 +369,17 @@ class _Committer:
         for each, outcome in zip(group, kept, strict=True):
             each.kept = outcome
 
+    def _record(self, connection: Connection, arrivals: list[Arrival]) -> list[Kept]:
+        try:
+            kept = self._continuations.record(connection, arrivals)
+        except NotAsRemembered:
+            self._database.start_over(connection)
+            kept = None
+        if kept is None:
+            kept = record_arrivals(connection, arrivals)
+            self._continuations.remember(connection, arrivals, kept)
+        return kept
+
     def _answer_alone(self, waiting: _Waiting, error: Exception) -> None:
         """Try again where another process wrote the same rows a moment before; else pass the error on."""
         for _ in range(_TRIES):
@@ -374,7 +388,7 @@ class _Committer:
             time.sleep(_BETWEEN_TRIES_S)
             try:
                 with self._database.write_on(self._connection) as connection:
-                    (waiting.kept,) = record_arrivals(connection, [waiting.arrival])
+                    (waiting.kept,) = self._record(connection, [waiting.arrival])
             except Exception as again:  # noqa: BLE001 (the waiting caller gets it)
                 error = again
             else:

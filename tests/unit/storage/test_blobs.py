@@ -15,6 +15,7 @@ import pytest
 from storage import blobs as blobs_module
 from storage.blobs import BlobStore, BlobUnwritable, LocalBlobs
 from storage.errors import NotKept
+from storage.writeback import begin_writeback
 from tests.builders.file_systems import tells_what_is_in_memory
 
 #: Every implementation, made new in an empty folder.
@@ -138,6 +139,27 @@ def test_many_write_at_once(store: BlobStore) -> None:
     with ThreadPoolExecutor(16) as writers:
         list(writers.map(lambda number: write(store, f"a/{number % 5}/{number}", b"%d" % number), range(64)))
     assert [read(store, f"a/{number % 5}/{number}") for number in range(64)] == [b"%d" % n for n in range(64)]
+
+
+def test_bytes_are_on_their_way_to_the_disk_before_anybody_waits_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    monkeypatch.setattr(blobs_module, "begin_writeback", lambda descriptor: begun.append(os.fstat(descriptor).st_size))
+    writer = LocalBlobs(tmp_path).create()
+    writer.write(b"ab", b"c")
+    writer.write(b"d")
+    writer.discard()
+    assert begun == [3, 4]
+
+
+def test_beginning_writeback_promises_nothing_and_fails_never(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        file.write(b"abc")
+        file.flush()
+        begin_writeback(file.fileno())
+    begin_writeback(-1)
+    assert (tmp_path / "file").read_bytes() == b"abc"
 
 
 def test_there_is_room(store: BlobStore) -> None:
