@@ -32,7 +32,15 @@ from storage.records import (
     StudyRecord,
     StudyState,
 )
-from storage.search import SearchAnswer, answer_of, conditions_of, joined, search_statement
+from storage.search import (
+    MOST_NAMED,
+    SearchAnswer,
+    answer_of,
+    conditions_of,
+    joined,
+    names_statement,
+    search_statement,
+)
 from storage.tables import contributions, instances, series, studies
 from storage.visibility import may_see
 
@@ -275,8 +283,15 @@ class Index:
 
         Source: PS3.18 10.6, PS3.4 C.2.2.
         """
-        search = search_statement(level, query, visible, dialect=self._database.engine.dialect.name)
-        return answer_of(search, self._fetch(search.statement))
+        dialect = self._database.engine.dialect.name
+        by_name = names_statement(query, dialect=dialect)
+        with self._database.read() as connection:
+            among = None
+            if by_name is not None:
+                found = connection.execute(by_name).scalars().all()
+                among = found if len(found) <= MOST_NAMED else None
+            search = search_statement(level, query, visible, dialect=dialect, among=among)
+            return answer_of(search, connection.execute(search.statement).all())
 
     def search_patients(self, query: Query, visible: StudyFilter = EVERYTHING) -> SearchAnswer:
         """Give the patients that match, as DICOM JSON, by Patient ID.

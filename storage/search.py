@@ -33,6 +33,8 @@ from storage.visibility import (
 
 #: Matches that one answer holds at most; whoever wants more asks on with `offset`.
 MOST_ROWS = 20_000
+#: Studies with a name that are fetched one by one; where there are more, the first page comes soon by date.
+MOST_NAMED = 500
 
 
 def _tags(*keywords: str) -> tuple[int, ...]:
@@ -171,8 +173,24 @@ def joined(level: Level) -> FromClause:
     )
 
 
-def search_statement(level: Level, query: Query, visible: StudyFilter, *, dialect: str) -> Search:
-    """Turn a query into one statement.
+def names_statement(query: Query, *, dialect: str) -> Select[Any] | None:
+    """Ask for the studies whose patient's name matches, from the index of names alone; None: no name is asked for.
+
+    A name with wildcards is looked for in every name: those stand close together in their index, and far apart in
+    the studies' rows.
+    """
+    matcher = Matcher(dialect, fuzzy=query.fuzzy)
+    names = [key for key in query.keys if key.path == (_PATIENT_NAME,)]
+    conditions = all_of(matcher.person(studies.c.patient_name_folded, key, folded=True) for key in names)
+    if not conditions or query.study_instance_uid is not None:
+        return None
+    return select(studies.c.study_instance_uid).where(*conditions).limit(MOST_NAMED + 1)
+
+
+def search_statement(
+    level: Level, query: Query, visible: StudyFilter, *, dialect: str, among: Sequence[str] | None = None
+) -> Search:
+    """Turn a query into one statement; `among`: the only studies that can match, where these are known.
 
     An attribute that the index does not have is not matched, and named in the answer (PS3.4 C.2.2.1.3).
 
@@ -186,6 +204,8 @@ def search_statement(level: Level, query: Query, visible: StudyFilter, *, dialec
     partly = tuple(each for each in above if each not in whole and query.include & _INDEXED[each])
     matcher = Matcher(dialect, fuzzy=query.fuzzy)
     conditions, unsupported = conditions_of(level, query, matcher)
+    if among is not None:
+        conditions.append(studies.c.study_instance_uid.in_(among))
     limit = min(MOST_ROWS if query.limit is None else query.limit, MOST_ROWS)
     columns: list[ColumnElement[Any]] = []
     for each in whole:

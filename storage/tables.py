@@ -94,7 +94,7 @@ studies = Table(
     Index("ix_studies_patient_id", "patient_id"),
     Index("ix_studies_accession_number", "accession_number"),
     Index("ix_studies_study_date", "study_date", "study_time"),
-    Index("ix_studies_patient_name_folded", "patient_name_folded"),
+    Index("ix_studies_patient_name_folded", "patient_name_folded", "study_instance_uid"),
     Index("ix_studies_last_instance_at", "last_instance_at"),
 )
 

@@ -9,9 +9,10 @@ import pytest
 from benchmarks.filled import fill
 from dicomweb.qido import query_of
 from storage.database import Database, default_url
+from storage.index import Index
 from storage.matching import Level
 from storage.records import EVERYTHING
-from storage.search import search_statement
+from storage.search import names_statement, search_statement
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +51,28 @@ def test_a_key_is_looked_up(filled: Path, level: Level, pairs: list[tuple[str, s
     steps = plan_of(filled, level, pairs, study)
     assert any(step.startswith("SEARCH") for step in steps)
     assert not [step for step in steps if step.startswith("SCAN") and "USING" not in step]
+
+
+@pytest.mark.parametrize("pattern", ["filler^7*", "*7", "*ller*7*", "FILLER^7"])
+@pytest.mark.parametrize("fuzzy", ["false", "true"])
+def test_a_name_is_looked_for_in_the_index_of_names_alone(filled: Path, pattern: str, fuzzy: str) -> None:
+    database = Database(default_url(filled))
+    statement = names_statement(query_of([("PatientName", pattern), ("fuzzymatching", fuzzy)]), dialect="sqlite")
+    assert statement is not None
+    text = str(statement.compile(dialect=database.engine.dialect, compile_kwargs={"literal_binds": True}))
+    with database.read() as connection:
+        (step,) = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text.replace('%%', '%')}").all()
+    database.close()
+    assert "USING COVERING INDEX ix_studies_patient_name_folded" in str(step[-1])
+
+
+@pytest.mark.parametrize("most", [500, 3])
+def test_a_name_finds_the_same_whether_few_or_many_have_it(
+    filled: Path, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.search.MOST_NAMED", most)
+    monkeypatch.setattr("storage.index.MOST_NAMED", most)
+    database = Database(default_url(filled))
+    answer = Index(database).search(Level.STUDY, query_of([("PatientName", "*^19*")]))
+    database.close()
+    assert len(answer.rows) == 11  # 19, 190 to 199
