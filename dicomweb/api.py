@@ -18,6 +18,7 @@ from storage.audit import AuditAction, AuditOutcome
 from storage.errors import NotKept
 from storage.ledger_report import Patience, account
 from storage.records import StudyState
+from storage.reopening import TRIED_ANEW, decide_anew
 from storage.visibility import CANONICAL_FORM
 
 #: Refused callers are shown for this long.
@@ -120,16 +121,23 @@ def _operations(parts: WebParts, requires: Requires) -> APIRouter:
 
     @router.post("/studies/{study_instance_uid}/rerun")
     def rerun(study_instance_uid: Uid, caller: Annotated[Caller, may_operate]) -> dict[str, Any]:
-        """Do the jobs of the study's current decision again; an unchanged study leads to no new result."""
+        """Do the jobs of the study's current decision again; an unchanged study leads to no new result.
+
+        Where no rule matched, the rules as they stand now are tried: the study is decided on anew.
+        """
         study = parts.index.study(study_instance_uid, caller.visible)
         jobs = [
             each for each in parts.job_book.jobs_of(study_instance_uid) if each.decision_number == study.decision_number
         ]
+        if not jobs and study.state is StudyState.UNMATCHED:
+            decide_anew(parts.database, study_instance_uid, f"asked for by {caller.name}", parts.now())
+            note(caller, study_instance_uid, "rerun: the rules are tried anew")
+            return {"jobs": [], "said": TRIED_ANEW}
         if not jobs:
-            raise BadRequest("The study has no job to do again.")
+            raise BadRequest(f"The study has no job to do again: it is {study.state}.")
         done = [parts.job_book.rerun(parts.queue, each.job_id, parts.now()) for each in jobs]
         note(caller, study_instance_uid, "rerun")
-        return {"jobs": [views.job(each) for each in done]}
+        return {"jobs": [views.job(each) for each in done], "said": ""}
 
     @router.post("/deliveries/{delivery_id}/retry")
     def retry(delivery_id: DeliveryId, caller: Annotated[Caller, may_operate]) -> dict[str, Any]:

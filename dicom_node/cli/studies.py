@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -23,7 +24,8 @@ from storage.index import Index
 from storage.job_book import JobBook
 from storage.jobs import Queue
 from storage.ledger_report import Patience, account
-from storage.records import ItemState, JobState, StudyRecord
+from storage.records import ItemState, JobRecord, JobState, StudyRecord, StudyState
+from storage.reopening import TRIED_ANEW, decide_anew
 from storage.results import ResultBook
 from storage.visibility import CANONICAL_FORM, ORIGINALS
 from storage.way import way_of
@@ -134,26 +136,34 @@ def rerun(
     name: str | None = typer.Argument(None, metavar="UID|ACCESSION", help="A study; or use --waiting."),
     waiting: bool = typer.Option(False, "--waiting", help="All jobs that waited for an engine."),
 ) -> None:
-    """Do jobs again; an unchanged study leads to no new result."""
+    """Do jobs again; an unchanged study leads to no new result. Where no rule matched, try the rules anew."""
     if (name is None) == (not waiting):
         raise ConfigError("Name one study, or say --waiting.")
     with kept(settings_of(context)) as storage:
-        book, queue = JobBook(storage.database), Queue(storage.database)
+        book, queue, tried = JobBook(storage.database), Queue(storage.database), 0
         if waiting:
             jobs = book.waiting()
         else:
-            jobs = [
-                job
-                for study in _find(Index(storage.database), name or "")
-                for job in book.jobs_of(study.study_instance_uid)
-                if job.decision_number == study.decision_number
-            ]
+            jobs = []
+            for study in _find(Index(storage.database), name or ""):
+                mine = book.jobs_of(study.study_instance_uid)
+                jobs += [job for job in mine if job.decision_number == study.decision_number]
+                tried += _tried_anew(storage, study, jobs)
         again = [job for job in jobs if job.state not in (JobState.QUEUED, JobState.RUNNING)]
         for job in again:
             book.rerun(queue, job.job_id, now())
             typer.echo(f"Asked for again: {job.engine} on {job.study_instance_uid}")
-    if not again:
+    if not again and not tried:
         typer.echo("There is no job to do again.")
+
+
+def _tried_anew(storage: Storage, study: StudyRecord, jobs: Sequence[JobRecord]) -> int:
+    """Have the rules be tried on a study that none matched; give for how many that is."""
+    if study.state is not StudyState.UNMATCHED or jobs:
+        return 0
+    decide_anew(storage.database, study.study_instance_uid, "asked for on the command line", now())
+    typer.echo(f"{study.study_instance_uid}: {TRIED_ANEW} dicom-node show {study.study_instance_uid}")
+    return 1
 
 
 def ledger(

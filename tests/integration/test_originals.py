@@ -13,12 +13,16 @@ from sqlalchemy import delete
 
 from configs.routes import Route
 from dicom_node.demo.pacs import PacsStandIn
+from dicom_node.worker.watch import CourierWatch
 from storage import tables
 from storage.blobs import LocalBlobs
 from storage.confirmations import Confirmations
 from storage.database import Database
+from storage.decisions import decisions_of
+from storage.errors import NotKept
 from storage.ledger_report import Patience, account
 from storage.records import DeliveryRecord, DeliveryState, ItemState, Origin, OriginKind, StudyState
+from storage.reopening import decide_anew
 from storage.retention import Allowed, Retention
 from storage.visibility import ORIGINALS
 from tests.builders import fakes
@@ -220,6 +224,25 @@ def test_sources_stay_until_the_destination_has_confirmed_the_originals(
     assert retention.remove(STUDY, allowed, results=False, at=node.at) == 0
     Confirmations(database).end(delivery.delivery_id, "there", node.at, to=DeliveryState.CONFIRMED)
     assert retention.remove(STUDY, allowed, results=False, at=node.at) > 0
+
+
+def test_rules_that_changed_are_tried_anew_on_a_study_that_none_matched(node: Node, database: Database) -> None:
+    node.courier = replace(node.courier, routes=[])
+    node.watch = CourierWatch(node.courier)
+    node.send(chest(1, 2))
+    decide(node)
+    assert node.index.study(STUDY).reason == "No rule matched: routes.yaml has no rule."
+    node.courier = replace(node.courier, routes=[make_route(**ONWARD)])
+    node.watch = CourierWatch(node.courier)
+    decide_anew(database, STUDY, "asked for", node.at)
+    decide(node)
+    assert node.index.study(STUDY).reason.startswith('Rule "onward" has the originals sent on to pacs2.')
+    assert len(decisions_of(database, STUDY)) == 2
+    decide_anew(database, STUDY, "asked for", node.at)
+    decide(node)
+    assert [len(each.items) for each in sent_on(node)] == [2]  # done again, nothing goes twice
+    with pytest.raises(NotKept):
+        decide_anew(database, "1.2.3", "asked for", node.at)
 
 
 def test_a_rule_that_asks_for_nothing_is_refused() -> None:

@@ -10,9 +10,12 @@ import pytest
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from httpx import Client, Response
+from sqlalchemy import update
 
+from storage import tables
 from storage.keys import PERMISSIONS
 from storage.records import EVERYTHING, StudyFilter
+from storage.reopening import TRIED_ANEW
 from tests.builders.ct import make_ct_instance, uid
 from tests.builders.web import ADMIN_KEY, PaperWeb
 
@@ -301,6 +304,26 @@ def test_a_foreign_page_cannot_act_for_a_console_session(make_web: Callable[...,
     path = f"/api/studies/{uid(1)}/rerun"
     assert client.post(path, headers={"Origin": origin} if origin else {}).status_code == 403
     assert client.post(path, headers={"Origin": "http://127.0.0.1:8080"}).status_code == 404
+
+
+def test_a_study_that_no_rule_matched_is_decided_on_anew_when_it_is_to_be_done_again(
+    make_web: Callable[..., PaperWeb],
+) -> None:
+    web = make_web()
+    web.receive(make_ct_instance())
+    with web.database.write() as connection:
+        connection.execute(
+            update(tables.studies).values(state="unmatched", reason="No rule matched.", decision_number=1)
+        )
+    before = web.index.study(uid(1)).input_version
+    client = web.client(key=ADMIN_KEY)
+    answer = client.post(f"/api/studies/{uid(1)}/rerun").json()
+    assert (answer["jobs"], answer["said"]) == ([], TRIED_ANEW)
+    study = web.index.study(uid(1))
+    assert (study.state.value, study.input_version) == ("gathering", before + 1)
+    assert study.reason == "decided on anew: asked for by admin"
+    again = client.post(f"/api/studies/{uid(1)}/rerun")
+    assert (again.status_code, "it is gathering" in again.json()["detail"]) == (400, True)
 
 
 def test_a_session_ends_with_its_time_and_with_its_key(make_web: Callable[..., PaperWeb]) -> None:
