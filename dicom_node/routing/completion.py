@@ -11,6 +11,8 @@ from configs.settings import QuietSettings
 from storage.peer_records import Announcement, AnnouncementKind, AnnouncementState, Coverage
 from storage.records import Sender, StudyRecord
 
+#: Seconds after a moment at which it is looked: it has passed then, whatever the clock's grain.
+_AFTERWARDS_S = 0.005
 #: Seconds without an instance before what is here is compared with what is expected.
 STILL_S = 0.3
 #: A sender that paused once may pause somewhat longer the next time.
@@ -267,6 +269,20 @@ def may_be_due(
         return True
     shortest_s = min([settings.after_s, *(peer.quiet_after_s for peer in peers.values() if peer.quiet_after_s)])
     return since_last_s >= shortest_s
+
+
+def next_look_s(
+    studies: Iterable[StudyRecord],
+    now: datetime,
+    settings: QuietSettings,
+    peers: Mapping[str, Peer],
+    *,
+    at_most_s: float,
+) -> float:
+    """Give the seconds until the next look: to when a silence is long enough, if that comes first."""
+    quiet = {settings.after_s, *(peer.quiet_after_s for peer in peers.values() if peer.quiet_after_s)}
+    missing = [after_s - (now - study.last_instance_at).total_seconds() for study in studies for after_s in quiet]
+    return min([at_most_s, *(each + _AFTERWARDS_S for each in missing if each > 0)])
 
 
 def settle_until(

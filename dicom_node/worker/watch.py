@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-from dicom_node.routing.completion import verdict
+from dicom_node.routing.completion import next_look_s, verdict
 from dicom_node.routing.plan import Ruling, as_far_as_kept, plan
 from dicom_node.worker.evidence import Evidence, facts_of
 from dicom_node.worker.parts import CourierParts
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T", StudyRecord, Sender)
 
-#: Seconds between two looks; it adds to the time from the last image to the job's start.
+#: Seconds between two looks at most: evidence may come at any time. Silence is looked at when it is long enough.
 EVERY_S = 0.2
 #: Variants classed in one tick: completion goes first.
 _VARIANTS_AT_ONCE = 10
@@ -49,6 +49,8 @@ class CourierWatch:
     def __init__(self, parts: CourierParts, *, since: datetime | None = None) -> None:
         self._parts = parts
         self._since = since
+        self._gathering: list[StudyRecord] = []
+        """As the latest look saw them."""
         self._evidence = Evidence(parts)
         self._studies = Turns("decision_failed")
         self._variants = Turns("variant_failed")
@@ -56,12 +58,19 @@ class CourierWatch:
 
     def run(self, stop: threading.Event, *, every_s: float = EVERY_S) -> None:
         """Look until told to stop. What is not decided when it stops is decided after the next start."""
-        while not stop.wait(every_s):
+        while not stop.wait(self._pause_s(every_s)):
             self._looks.take("tick", self._parts.now(), self._look)
+
+    def _pause_s(self, every_s: float) -> float:
+        """Give the seconds until the next look: to the moment at which a study has been quiet long enough."""
+        parts = self._parts
+        heard = [self._heard(study) for study in self._gathering]
+        return next_look_s(heard, parts.now(), parts.quiet, parts.peers, at_most_s=every_s)
 
     def tick(self, now: datetime) -> Tick:
         """Decide on every study that is complete now, and class what was set aside."""
         announced, gathering = self._parts.announcements.of_gathering(), self._parts.index.gathering()
+        self._gathering = gathering
         self._evidence.look_around(gathering, now)
         studies = [
             self._studies.take(study.study_instance_uid, now, partial(self._decide, study, now, said))

@@ -16,11 +16,12 @@ from dicom_node.routing.completion import (
     Required,
     Verdict,
     may_be_due,
+    next_look_s,
     settle_until,
     verdict,
 )
 from storage.peer_records import Announcement, AnnouncementKind, AnnouncementState, Coverage
-from storage.records import Sender
+from storage.records import Sender, StudyRecord
 from tests.builders.studies import at, make_peer, make_sender, make_study
 
 QUIET = QuietSettings(after_s=5.0, sender_idle_after_s=2.0, at_most_s=100.0, missing_at_most_s=30.0)
@@ -315,3 +316,17 @@ def test_required_series_and_counts_are_looked_at_only_when_they_can_decide(
     study = make_study(number_of_inputs=images)
     asked = may_be_due(study, at(now), QUIET, {}, required_images=required_images, is_counted=is_counted)
     assert asked is due
+
+
+def test_the_next_look_comes_when_a_silence_is_long_enough() -> None:
+    quiet, peers = QuietSettings(), {"ct1": make_peer(quiet_after_s=3)}
+    study = make_study(last_instance_at=at(10))
+
+    def look(seconds: float, *studies: StudyRecord) -> float:
+        return next_look_s(studies, at(seconds), quiet, peers, at_most_s=0.2)
+
+    assert look(10) == 0.2
+    assert look(11, study) == 0.2
+    assert look(12.95, study) == pytest.approx(0.055)  # the peer's 3 s
+    assert look(14.9, study) == pytest.approx(0.105)  # the 5 s of all others
+    assert look(16, study) == 0.2
