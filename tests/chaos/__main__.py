@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -195,6 +196,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=20261124)
     parser.add_argument("--only", choices=PARTS, nargs="*", default=list(PARTS))
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no node outlives a run that is stopped
     began, lines = time.monotonic(), []
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         run = Run(given.scale, given.seed, Path(folder))
