@@ -204,10 +204,10 @@ class Node:
 
 
 @pytest.fixture
-def node(sqlite_database: Database, blobs: LocalBlobs) -> Iterator[Node]:
-    prepare_queue(sqlite_database.url)
-    queue = Queue(sqlite_database)
-    yield Node(sqlite_database, queue, blobs)
+def node(database: Database, blobs: LocalBlobs) -> Iterator[Node]:
+    prepare_queue(database.url)
+    queue = Queue(database)
+    yield Node(database, queue, blobs)
     queue.close()
 
 
