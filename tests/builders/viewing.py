@@ -58,7 +58,7 @@ class Ohif:
         if self.browser.value(f"!!({button})"):
             self.browser.click_on(button)
 
-    def read(self, *words: str, within_s: float = 40) -> str:
+    def read(self, *words: str, within_s: float = 120) -> str:
         """Wait until all of these words stand on the page; give all its text."""
         said = f"{json.dumps(list(words))}.every(word => document.body.innerText.includes(word))"
         self.browser.wait_for(said, within_s=within_s, what=f"the page says {words}")
@@ -98,7 +98,7 @@ class Ohif:
                 self.browser.do("Input.dispatchMouseEvent", type="mouseWheel", deltaX=0, deltaY=down, **at)
             return shown == number
 
-        wait_until(turn, within_s=40, what=f"image {number} is shown")
+        wait_until(turn, within_s=120, what=f"image {number} is shown")
 
     def viewport(self) -> tuple[float, float, float, float]:
         """Left, top, width, height of the canvas that shows images."""

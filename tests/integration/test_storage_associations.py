@@ -475,7 +475,7 @@ def test_a_connection_without_a_request_is_cut_in_time() -> None:
     with listening(answer_within_s=0.3) as here, raw_connection(here.port) as connection:
         began = time.monotonic()
         assert connection.recv(1) == b""
-        assert 0.2 < time.monotonic() - began < 3
+        assert 0.2 < time.monotonic() - began < 10
 
 
 def test_a_dripping_request_is_cut_in_time() -> None:

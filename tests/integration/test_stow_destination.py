@@ -195,7 +195,7 @@ def test_a_service_that_drips_or_says_nothing_is_cut_in_time(
         began = time.monotonic()
         with pytest.raises(ServiceUnreachable, match=r"no whole answer within 1 s"):
             stow_client.store(Service(url, **service), UID, io.BytesIO(big), len(big), within_s=1.0)  # type: ignore[arg-type]
-        assert time.monotonic() - began < 3.0
+        assert time.monotonic() - began < 6.0  # it would be 8
 
 
 def _server(authority: Authority, *, ask_for_certificate: bool = False) -> ssl.SSLContext:

@@ -239,12 +239,12 @@ def test_the_plaintext_port_beside_lets_in_only_peers_without_tls(keys: Keys) ->
 
 
 def test_handshakes_that_never_end_hold_up_nobody_and_are_cut(keys: Keys) -> None:
-    with node(keys, settings={"answer_within_s": 1.0}) as here, contextlib.ExitStack() as stack:
+    with node(keys, settings={"answer_within_s": 2.5}) as here, contextlib.ExitStack() as stack:
         silent = [stack.enter_context(raw_connection(here.port)) for _ in range(20)]
         dripping = stack.enter_context(raw_connection(here.port))
         began = time.monotonic()
         echo(calling(here, keys, keys.ct1), "CT1")
-        assert time.monotonic() - began < 0.9
+        assert time.monotonic() - began < 2.3
         with contextlib.suppress(OSError):
             for byte in b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 3:
                 dripping.sendall(bytes([byte]))
