@@ -48,10 +48,12 @@ def node(
     roles: str = "",
     log_level: str = "WARNING",
     prepare: Callable[[Path], None] | None = None,
+    module: str = "dicom_node.cli",
 ) -> Iterator[Listening]:
     """The node on its shipped configuration unless given another.
 
     `roles`: those that run; empty: all. `prepare`: called with the data directory before the start.
+    `module`: the command line that starts it.
     """
     config = folder / "config"
     config.mkdir(parents=True)
@@ -71,7 +73,7 @@ def node(
     }
     if prepare is not None:
         prepare(folder / "data")
-    command = [sys.executable, "-m", "dicom_node.cli", "--config", str(config), "up"]
+    command = [sys.executable, "-m", module, "--config", str(config), "up"]
     command += ["--roles", roles] if roles else []
     listens = http if roles == "web" else dimse
     with running(command, port=listens, log=folder / "node.log", environ=environ) as group:

@@ -9,13 +9,14 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import highdicom as hd
 import numpy as np
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from benchmarks.bodies import bodies
+from benchmarks.wire import lines
 from inference.findings import Findings, Segment
 from inference.results.build import build_results, write_part10
 from inference.results.evidence import Evidence
@@ -33,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-r", "--rounds", type=int, default=3)
     parser.add_argument("--slices", type=int, default=300)
+    parser.add_argument("--no-wire", action="store_true", help="leave out what needs a whole node")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     size = f"{ROWS}x{COLUMNS}x{arguments.slices}"
@@ -48,6 +50,10 @@ def main() -> None:
             _line(f"segmentation, {form.outlines}, {count} segments", ours, theirs)
     findings = _findings(5, arguments.slices)
     _sets(findings, evidence, run, arguments.rounds)
+    if not arguments.no_wire:
+        print("\nfrom stored findings to the last object at storescp, through worker, queue and courier:")
+        for line in lines(arguments.slices, arguments.rounds):
+            print(line, flush=True)
 
 
 def _sets(findings: Findings, evidence: Sequence[Dataset], run: Run, rounds: int) -> None:
@@ -58,15 +64,7 @@ def _sets(findings: Findings, evidence: Sequence[Dataset], run: Run, rounds: int
 
 
 def _findings(count: int, slices: int) -> Findings:
-    """Ellipsoids side by side, each through about 60 % of the slices."""
-    z, y, x = np.ogrid[:slices, :ROWS, :COLUMNS]
-    segments: list[Segment] = []
-    for number in range(count):
-        cy, cx = 60 + 95 * (number // 5), 60 + 95 * (number % 5)
-        inside = ((y - cy) / 36) ** 2 + ((x - cx) / 36) ** 2 + ((z - slices / 2) / (slices * 0.3)) ** 2 < 1
-        first = lungs().segments[0]
-        segments.append(replace(first, label=f"Part {number + 1}", tracking_id=f"part-{number}", mask=inside))
-    return lungs(segments=tuple(segments), groups=())
+    return lungs(segments=bodies(count, slices, ROWS, COLUMNS), groups=())
 
 
 def _plain(segments: Sequence[Segment], evidence: Sequence[Dataset], form: Form) -> bytes:

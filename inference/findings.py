@@ -6,6 +6,7 @@ SR, SEG, JSON and the console are made from the same findings.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -115,6 +116,24 @@ class Segment:
     """Stable name of the structure, the same in every revision."""
     colour: tuple[int, int, int] = (255, 255, 0)
     """Recommended display colour, sRGB 0-255."""
+
+    @cached_property
+    def outlined(self) -> Mask:
+        """Which slices hold a voxel of it, (slices,)."""
+        return np.asarray(self.mask.any(axis=(1, 2)))
+
+    @cached_property
+    def box(self) -> tuple[slice, slice, slice]:
+        """Smallest box that holds it; an empty one where nothing is outlined."""
+        slices = _extent(self.outlined)
+        flat = np.asarray(self.mask[slices].any(axis=0))
+        return slices, _extent(np.asarray(flat.any(axis=1))), _extent(np.asarray(flat.any(axis=0)))
+
+
+def _extent(line: Mask) -> slice:
+    """From the first to the last that is set."""
+    found = np.flatnonzero(line)
+    return slice(int(found[0]), int(found[-1]) + 1) if found.size else slice(0, 0)
 
 
 @dataclass(frozen=True)

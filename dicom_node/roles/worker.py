@@ -19,6 +19,7 @@ from dicom_node.worker.deadlines import Deadlines
 from dicom_node.worker.parts import WorkerParts
 from inference.pixel_process import PixelProcess
 from inference.registry import engines
+from inference.results.gate import load_tables
 from storage.deliveries import Deliveries
 from storage.findings_store import FindingsStore
 from storage.index import Index
@@ -83,6 +84,8 @@ def run(context: RoleContext) -> None:
     gc.freeze()
     try:
         context.ready(engines=sorted(parts.engines))
+        load_tables()
+        gc.freeze()
         context.stop.wait()
     finally:
         runner.stop(_STOP_WITHIN_S)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dicom_node.routing.destinations import SENDER, kept_only, resolve
 from dicom_node.worker.forms import destinations_by_form
-from dicom_node.worker.keeping import KeptSet, keep_results
+from dicom_node.worker.keeping import KeptSet, Material, keep_results
 from dicom_node.worker.parts import WorkerParts
 from dicom_node.worker.revisions import RunFacts
 from dicom_node.worker.selections import Selection, select
@@ -15,8 +15,8 @@ from dicom_node.worker.sources import by_series, headers_of, sources_of
 from inference.engines.protocol import Engine
 from inference.errors import EngineUnavailable, UnsuitableStudy
 from inference.findings import refusal
-from inference.findings_codec import decode_findings, encode_findings
-from inference.results.forms import CANONICAL
+from inference.findings_codec import encode_findings
+from inference.results.forms import CANONICAL, Form
 from inference.results.run import run_key
 from inference.volume import read_volume
 from storage.errors import NotKept
@@ -79,15 +79,15 @@ def _has_changed(job: JobRecord, node: WorkerParts) -> bool:
 
 
 def _publish_run(key: str, job: JobRecord, node: WorkerParts) -> KeptSet:
-    """Keep the canonical set of a run, and each other set that a destination asks for; ask for their delivery."""
-    record = _findings_of(key, node)
-    decoded = decode_findings(record.content)
-    canonical = keep_results(record, node, CANONICAL, decoded)
-    going = () if canonical.refused and not job.deliver_refusals else job.deliver_to
-    wanted = destinations_by_form(going, node.peers, decoded[0], node.refused_by)
+    """Keep the sets that destinations ask for, then the canonical one; ask for their delivery as each is kept."""
+    material = Material(_findings_of(key, node), node)
+    findings = material.findings
+    going = () if findings.refusal is not None and not job.deliver_refusals else job.deliver_to
+    wanted = destinations_by_form(going, node.peers, findings, node.refused_by)
+    kept: dict[Form, KeptSet] = {}
     # Asked for also where it goes nowhere: what an earlier revision still had to deliver is superseded.
-    for form in dict.fromkeys((CANONICAL, *wanted)):
-        one = canonical if form == CANONICAL else keep_results(record, node, form, decoded)
+    for form in dict.fromkeys((*wanted, CANONICAL)):
+        one = kept[form] = keep_results(material, form)
         node.deliveries.ask_for(
             job.job_id,
             one.run_key,
@@ -98,7 +98,7 @@ def _publish_run(key: str, job: JobRecord, node: WorkerParts) -> KeptSet:
             not_before=job.settle_until,
             at=node.now(),
         )
-    return canonical
+    return kept[CANONICAL]
 
 
 def _run(job: JobRecord, engine: Engine, selection: Selection, node: WorkerParts) -> str:

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from PIL import Image
@@ -31,7 +31,6 @@ from storage.records import FindingsRecord, InstanceRecord, Origin, OriginKind, 
 log = logging.getLogger(__name__)
 
 #: Findings with the instances of their slices.
-Decoded = tuple[Findings, tuple[str, ...]]
 
 #: Sending order, and the order of keeping: an SR never stands here before the SEG that it names.
 _ORDER = {"seg": 0, "capture": 0, "sr": 1, "text": 1, "summary": 1, "pdf": 1}
@@ -58,12 +57,51 @@ class KeptSet:
         return bool(self.refusal)
 
 
-def keep_results(
-    record: FindingsRecord, node: WorkerParts, form: Form = CANONICAL, decoded: Decoded | None = None
-) -> KeptSet:
-    """Keep one result set of a run; what is kept already stays as it is.
+class Material:
+    """What the result sets of one run are made from, each part read once, when it is first needed."""
 
-    `decoded`: its findings, where the caller has them decoded.
+    def __init__(self, record: FindingsRecord, node: WorkerParts) -> None:
+        self.record = record
+        self.node = node
+
+    @cached_property
+    def findings(self) -> Findings:
+        """What the engine found."""
+        return self._decoded[0]
+
+    @cached_property
+    def used(self) -> tuple[InstanceRecord, ...]:
+        """The image of each slice; of a refusal, the considered ones.
+
+        Raises
+        ------
+        NotKept
+            One of them is no longer here.
+        """
+        inputs = {one.sop_instance_uid: one for one in self.node.index.inputs_of(self.record.study_instance_uid)}
+        # One that was set apart since then is no input any more, and still what these findings were made from.
+        return tuple(inputs.get(uid) or self.node.index.instance(uid) for uid in self._decoded[1])
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """Headers of the slices."""
+        instances = {one.sop_instance_uid: one for one in self.used}
+        headers = dict(zip(instances, headers_of(self.node.blobs, list(instances.values())), strict=True))
+        numbers = frame_numbers_of(self.record.content)
+        return Evidence.of_frames([headers[one.sop_instance_uid] for one in self.used], numbers)
+
+    @cached_property
+    def run(self) -> Run:
+        """What the objects say about how they came to be."""
+        return run_of(self.record, self.node)
+
+    @cached_property
+    def _decoded(self) -> tuple[Findings, tuple[str, ...]]:
+        return decode_findings(self.record.content)
+
+
+def keep_results(material: Material, form: Form = CANONICAL) -> KeptSet:
+    """Keep one result set of a run; what is kept already stays as it is.
 
     Raises
     ------
@@ -72,12 +110,12 @@ def keep_results(
     UnusableAnswer
         The findings cannot be encoded as correct objects.
     """
-    decoded = decoded or decode_findings(record.content)
+    record, node = material.record, material.node
     known = [result for result in node.results.of_run(record.run_key) if result.form == str(form)]
     if not known or not all(_is_kept(result.sop_instance_uid, node) for result in known):
-        known = _build_and_keep(record, node, form, decoded)
+        known = _build_and_keep(material, form)
     items = sorted(((result.sop_instance_uid, result.kind) for result in known), key=lambda item: _ORDER[item[1]])
-    return KeptSet(record.run_key, str(form), tuple(items), decoded[0].refusal or "")
+    return KeptSet(record.run_key, str(form), tuple(items), material.findings.refusal or "")
 
 
 class SetMaker:
@@ -101,15 +139,11 @@ class SetMaker:
         if record is None:
             raise NotKept("the findings of this run are missing", run_key=run_key)
         with self._turn:
-            return keep_results(record, self._node, form).items
+            return keep_results(Material(record, self._node), form).items
 
 
-def build_from(
-    record: FindingsRecord, node: WorkerParts, form: Form = CANONICAL, decoded: Decoded | None = None
-) -> tuple[Result, ...]:
+def build_from(material: Material, form: Form = CANONICAL) -> tuple[Result, ...]:
     """Build one result set from stored findings, without keeping it.
-
-    `decoded`: the findings, where the caller has them decoded.
 
     Raises
     ------
@@ -118,15 +152,10 @@ def build_from(
     NotKept
         An image that they were made from is no longer here.
     """
-    findings, used = decoded or decode_findings(record.content)
-    inputs = {one.sop_instance_uid: one for one in node.index.inputs_of(record.study_instance_uid)}
-    # One that was set apart since then is no input any more, and still what these findings were made from.
-    instances = {uid: inputs.get(uid) or node.index.instance(uid) for uid in used}
-    headers = dict(zip(instances, headers_of(node.blobs, list(instances.values())), strict=True))
-    evidence = Evidence.of_frames([headers[uid] for uid in used], frame_numbers_of(record.content))
+    findings, evidence, node = material.findings, material.evidence, material.node
     shown = form.has_pictures and findings.refusal is None
-    pictures = _pictures([instances[uid] for uid in used], evidence, node) if shown else None
-    return build_results(findings, evidence, run_of(record, node), node.identity, form, pictures)
+    pictures = _pictures(material.used, evidence, node) if shown else None
+    return build_results(findings, evidence, material.run, node.identity, form, pictures)
 
 
 def _pictures(used: Sequence[InstanceRecord], evidence: Evidence, node: WorkerParts) -> Pictures:
@@ -148,10 +177,10 @@ def _rendered(used: Sequence[InstanceRecord], evidence: Evidence, node: WorkerPa
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
-def _build_and_keep(record: FindingsRecord, node: WorkerParts, form: Form, decoded: Decoded) -> list[ResultRecord]:
-    results = build_from(record, node, form, decoded)
-    refused = decoded[0].refusal is not None
-    records = [_record_of(result, record, refused=refused) for result in results]
+def _build_and_keep(material: Material, form: Form) -> list[ResultRecord]:
+    node, results = material.node, build_from(material, form)
+    refused = material.findings.refusal is not None
+    records = [_record_of(result, material.record, refused=refused) for result in results]
     # Reserved first: from here on the node knows these UIDs as its own, whoever sends them back.
     node.results.reserve(records)
     for result in sorted(results, key=lambda result: _ORDER[result.kind]):

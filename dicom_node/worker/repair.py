@@ -14,7 +14,7 @@ from sqlalchemy import func, insert, select, update
 from configs.errors import NodeError
 from configs.peers import Peer
 from dicom_node.scu.find import find, identifier
-from dicom_node.worker.keeping import build_from
+from dicom_node.worker.keeping import Material, build_from
 from dicom_node.worker.parts import WorkerParts
 from inference.results.build import encode
 from inference.results.forms import Form
@@ -102,7 +102,7 @@ class Repairs:
             record = self._node.findings.of(run_key)
             if record is None or is_note(form):
                 continue
-            for result in build_from(record, self._node, Form.of(form)):
+            for result in build_from(Material(record, self._node), Form.of(form)):
                 if str(result.dataset.SOPInstanceUID) == fault.subject_id:
                     return self._keep(encode(result), instance.sha256)
         return ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom import Dataset, dcmread
 
-from dicom_node.worker.keeping import build_from
+from dicom_node.worker.keeping import Material, build_from
 from dicom_node.worker.parts import WorkerParts
 from dicom_node.worker.revisions import RunFacts
 from dicom_node.worker.sources import sources_of
@@ -43,7 +43,7 @@ def rebuild(sop_instance_uid: str, node: WorkerParts) -> Reproduced:
         It is no result of this node, or what it was made from is gone.
     """
     result, record = _found(sop_instance_uid, node)
-    built = build_from(record, node, Form.of(result.form))
+    built = build_from(Material(record, node), Form.of(result.form))
     again = next((each for each in built if str(each.dataset.SOPInstanceUID) == sop_instance_uid), None)
     kept = _kept_bytes(sop_instance_uid, node)
     if again is None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-import numpy as np
 from pydicom import DataElement, Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.filewriter import correct_ambiguous_vr
@@ -26,7 +25,7 @@ from inference.results.forms import CANONICAL, Form
 from inference.results.identity import COPIED, COPIED_TO_IMAGES, COPIED_WITH_PLACE, COPIED_WITHOUT_PLACE, SourceIdentity
 from inference.results.key_objects import Rejection, make_key_objects
 from inference.results.pictures import Pictures
-from inference.results.read import segments_of
+from inference.results.read_back import check_masks
 from inference.results.result import Result
 from inference.results.run import (
     IMPLEMENTATION_CLASS_UID,
@@ -101,7 +100,7 @@ def _made(task: _Task) -> tuple[Result, ...]:
         seg = make_seg(task.findings.segments, task.evidence, task.run, task.node, task.form)
         if seg is not None:
             made.append(finish(seg, "seg"))
-            _check_masks(task.findings, made[-1].dataset, task.evidence)
+            check_masks(task.findings, made[-1].dataset, task.evidence)
     if task.form.outlines_kind == "capture":
         if task.pictures is None:
             raise UnusableAnswer(f"the form {task.form} needs the pictures of the used images")
@@ -175,20 +174,6 @@ def _selected(
 def encode(result: Result) -> bytes:
     """Give the Part 10 file of a result: Explicit VR Little Endian, the bytes that were checked."""
     return result.part10
-
-
-def _check_masks(findings: Findings, seg: Dataset, evidence: Evidence) -> None:
-    """Read the outlines back from the encoded object and compare them bit for bit, in place."""
-    names = [(str(header.SOPInstanceUID), n or 1) for header, n in zip(evidence, evidence.frame_numbers, strict=True)]
-    index = {name: position for position, name in enumerate(names)}
-    read = {segment.label: segment for segment in segments_of(seg)}
-    for segment in findings.segments:
-        drawn = {int(position) for position in np.flatnonzero(segment.mask.any(axis=(1, 2)))}
-        frames = read[segment.label].frames if segment.label in read else ()
-        places = [index.get((frame.source_sop_instance_uid, frame.source_frame_number), -1) for frame in frames]
-        pairs = zip(places, frames, strict=True)
-        if sorted(places) != sorted(drawn) or not all(np.array_equal(segment.mask[p], f.mask) for p, f in pairs):
-            raise UnusableAnswer(f"the outline of {segment.label!r} was not encoded as it is")
 
 
 class _Finisher:

@@ -59,6 +59,13 @@ def check(results: Sequence[Result], evidence: Sequence[Dataset]) -> None:
         raise UnusableAnswer(f"the results do not pass the gate: {told}", problems=tuple(found))
 
 
+def load_tables() -> None:
+    """Read the standard's tables from their files now, not when the first set is looked at."""
+    get_sop_class_iod_map()
+    get_iod_module_map()
+    get_module_attribute_map()
+
+
 def problems(results: Sequence[Result], evidence: Sequence[Dataset]) -> Iterator[str]:
     """Name every broken rule of a set, each with the object that breaks it."""
     segmentations = [result.dataset for result in results if result.kind == "seg"]

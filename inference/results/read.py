@@ -105,8 +105,8 @@ def _frames(seg: Dataset, kind: str) -> Iterator[tuple[int, SegmentFrame]]:
     shared = first_of(seg, "SharedFunctionalGroupsSequence")
     common = numbers(first_of(shared, "PlanePositionSequence"), "ImagePositionPatient", 3)
     alone = first_of(shared, "SegmentIdentificationSequence").get("ReferencedSegmentNumber")
-    for facts, plane in zip(frame_facts(seg), _planes(seg), strict=True):
-        source, number = _source(facts)
+    for facts, plane in zip(frame_facts(seg), planes_in(seg), strict=True):
+        source, number = source_of(facts)
         position = facts.position or common
         if kind == "LABELMAP":
             for value in _values_in(plane):
@@ -117,7 +117,7 @@ def _frames(seg: Dataset, kind: str) -> Iterator[tuple[int, SegmentFrame]]:
             yield segment, SegmentFrame(source, number, position, mask)
 
 
-def _planes(seg: Dataset) -> npt.NDArray[Any]:
+def planes_in(seg: Dataset) -> npt.NDArray[Any]:
     """Give all frames, (frames, rows, columns).
 
     Source: PS3.5 8.1.1 (single-bit pixels are packed without gaps, lowest bit first).
@@ -142,7 +142,8 @@ def _values_in(plane: npt.NDArray[Any]) -> list[int]:
     return [int(value) for value in np.flatnonzero(seen) if value]
 
 
-def _source(facts: FrameFacts) -> tuple[str, int]:
+def source_of(facts: FrameFacts) -> tuple[str, int]:
+    """Give the image that a frame was drawn on: SOP Instance UID and frame number."""
     for derivation in facts.derivations:
         for source in derivation.sources:
             return source.sop_instance_uid, source.frame_number or 1

@@ -144,10 +144,11 @@ def _group(headers: Sequence[Dataset], frame_of_reference_uid: str) -> Dataset:
         if (values := _common(headers, keyword, len(rows))) is not None
         for index, (name, unit) in enumerate(rows)
     )
-    return _with_content(group, [*content, *map(_image, headers)])
+    source = codes.concept(codes.SOURCE)
+    return _with_content(group, [*content, *(_image(header, source) for header in headers)])
 
 
-def _image(header: Dataset) -> Dataset:
+def _image(header: Dataset, name: Dataset) -> Dataset:
     """One IMAGE item, written out: there are hundreds, and checking each anew takes longer than all else.
 
     Source: PS3.3 C.17.3 (SR Document Content), C.18.4 (Image Reference).
@@ -156,7 +157,7 @@ def _image(header: Dataset) -> Dataset:
     item.ReferencedSOPSequence = [instance_reference(header)]
     item.RelationshipType = _CONTAINS.value
     item.ValueType = "IMAGE"
-    item.ConceptNameCodeSequence = [codes.concept(codes.SOURCE)]
+    item.ConceptNameCodeSequence = [name]
     return item
 
 

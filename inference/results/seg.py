@@ -8,6 +8,7 @@ The object is highdicom's, made for one frame; the frames are put in as bytes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,7 +55,7 @@ def make_seg(
         Masks have another shape than the series, overlap in a label map, or lie on several images of which nothing
         says how they lie to each other.
     """
-    drawn = [segment for segment in segments if segment.mask.any()]
+    drawn = [segment for segment in segments if segment.outlined.any()]
     if not drawn:
         return None
     planes = planes_of(evidence)
@@ -62,7 +63,7 @@ def make_seg(
     seg = _without_frames(drawn, evidence, run, node, form)
     cosines = () if evidence.lies_nowhere else numbers(evidence[0], "ImageOrientationPatient", 6) or ()
     order = sorted_planes(planes, cosines) if cosines else list(range(len(planes)))
-    order = [index for index in order if any(segment.mask[index].any() for segment in drawn)]
+    order = [index for index in order if any(segment.outlined[index] for segment in drawn)]
     if not cosines and len(order) > 1:
         raise UnusableAnswer(f"{len(order)} images without a frame of reference are outlined in one answer")
     if form.outlines == "labelmap":
@@ -85,9 +86,9 @@ def _put_binary(seg: Dataset, drawn: Sequence[Segment], planes: Sequence[SourceP
         )
         for number, segment in enumerate(drawn, 1)
         for index in order
-        if segment.mask[index].any()
+        if segment.outlined[index]
     ]
-    seg.SegmentsOverlap = "YES" if _overlap(drawn, order) else "NO"
+    seg.SegmentsOverlap = "YES" if _overlap(drawn) else "NO"
     seg.NumberOfFrames = len(frames)
     seg[PER_FRAME_GROUPS] = per_frame_groups([frame for frame, _ in frames], planes)
     seg.PixelData = packed(mask for _, mask in frames)
@@ -103,10 +104,10 @@ def _put_label_map(seg: Dataset, drawn: Sequence[Segment], planes: Sequence[Sour
 
     A segment called background would shift the labels in readers that count segments from one.
     """
-    if _overlap(drawn, order):
+    if _overlap(drawn):
         raise UnusableAnswer("segments share voxels, which no label map can hold")
     dtype = np.uint8 if len(drawn) < 256 else np.uint16
-    pixels = b"".join(_labels(drawn, index, dtype).tobytes() for index in order)
+    pixels = b"".join(label_plane(drawn, index, dtype).tobytes() for index in order)
     seg.SegmentSequence = seg.SegmentSequence[1:]
     seg.SegmentsOverlap = "NO"
     seg.NumberOfFrames = len(order)
@@ -119,24 +120,24 @@ def _put_label_map(seg: Dataset, drawn: Sequence[Segment], planes: Sequence[Sour
     seg.PixelData = pixels + bytes(len(pixels) % 2)
 
 
-def _labels(drawn: Sequence[Segment], index: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+def label_plane(drawn: Sequence[Segment], index: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Give one slice as a label map: the first segment is 1, what is no segment 0."""
     labels = np.zeros(drawn[0].mask.shape[1:], dtype=dtype)
     for number, segment in enumerate(drawn, 1):
-        labels[segment.mask[index]] = number
+        if segment.outlined[index]:
+            box = segment.box[1:]
+            labels[box][segment.mask[index][box]] = number
     return labels
 
 
-def _overlap(drawn: Sequence[Segment], order: Sequence[int]) -> bool:
+def _overlap(drawn: Sequence[Segment]) -> bool:
     """Tell whether two segments share a voxel."""
-    if len(drawn) < 2:
-        return False
-    for index in order:
-        masks = [segment.mask[index] for segment in drawn if segment.mask[index].any()]
-        union = np.zeros_like(drawn[0].mask[index])
-        for mask in masks:
-            if np.logical_and(union, mask).any():
-                return True
-            np.logical_or(union, mask, out=union)
+    for one, other in itertools.combinations(drawn, 2):
+        common = tuple(
+            slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one.box, other.box, strict=True)
+        )
+        if all(part.start < part.stop for part in common) and (one.mask[common] & other.mask[common]).any():
+            return True
     return False
 
 

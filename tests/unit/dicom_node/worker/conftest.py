@@ -16,7 +16,6 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(f"{room}.analyse.read_volume", paper.paper_volume)
     monkeypatch.setattr(f"{room}.analyse.encode_findings", paper.encode_paper_findings)
     monkeypatch.setattr(f"{room}.selections.choose_series", paper.choose_longest)
-    monkeypatch.setattr(f"{room}.analyse.decode_findings", paper.decode_paper_findings)
     monkeypatch.setattr(f"{room}.keeping.decode_findings", paper.decode_paper_findings)
     monkeypatch.setattr(f"{room}.keeping.frame_numbers_of", paper.no_frame_numbers)
     monkeypatch.setattr(f"{room}.keeping.build_results", made.build)

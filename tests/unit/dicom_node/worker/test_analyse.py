@@ -40,6 +40,13 @@ def test_the_log_says_how_long_reading_and_the_engine_took(stage: Stage, caplog:
     assert min(said["read_s"], said["engine_s"]) >= 0
 
 
+def test_what_a_destination_asks_for_is_kept_and_on_its_way_before_the_canonical_set_is_built(stage: Stage) -> None:
+    stage.peers = {"pacs": make_peer(host="127.0.0.1", port=104, deliver={"send": ["sr"], "report": ["enhanced"]})}
+    analyse(JOB_ID, stage.worker)
+    asked = [(form, destinations) for _, _, form, _, _, destinations, _ in stage.deliveries.asked]
+    assert asked == [("none+enhanced", ("pacs",)), ("binary+comprehensive-3d", ())]
+
+
 def test_running_the_story_again_adds_nothing_and_asks_the_engine_no_second_time(stage: Stage) -> None:
     analyse(JOB_ID, stage.worker)
     before = (dict(stage.blobs), list(stage.deliveries.asked), list(stage.results.records))
