@@ -64,14 +64,15 @@ class Deliver(Section):
     """How segmentations are sent, best first. Said as one word: that form, and those after it where it is not taken."""
     report: Annotated[tuple[Report, ...], BeforeValidator(_from_report), Field(min_length=1)] = get_args(Report)
     """How reports with measurements are sent, best first; one word: as with `outlines`."""
+    encodings: tuple[Encoding, ...] = ()
+    """Lossless encodings to go before uncompressed, best first, each for what can have it: over DIMSE where the peer
+    accepts them, over STOW-RS until the service refuses the syntax; into a folder goes the first."""
 
 
 class DeliverByDimse(Deliver):
     """Results go out by C-STORE to the peer's host and port."""
 
     by: Literal["dimse"] = "dimse"
-    encodings: tuple[Encoding, ...] = ()
-    """Lossless encodings to propose before uncompressed, best first; used where the peer accepts them."""
     confirm: Confirm = "auto"
     """How the node makes sure that they are kept there: by storage commitment, by C-FIND, or by what it offers."""
 

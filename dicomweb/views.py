@@ -226,6 +226,7 @@ def delivery(record: DeliveryRecord) -> dict[str, Any]:
                 "status": None if item.status is None else f"0x{item.status:04X}",
                 "reason": item.reason,
                 "accepted_at": moment(item.accepted_at),
+                "transfer_syntax_uid": item.transfer_syntax_uid or None,
             }
             for item in record.items
         ],

@@ -138,11 +138,18 @@ class Deliveries:
             return _one(connection, delivery_id)
 
     def item_answered(
-        self, delivery_id: str, sop_instance_uid: str, state: ItemState, status: int | None, reason: str, at: datetime
+        self,
+        delivery_id: str,
+        sop_instance_uid: str,
+        state: ItemState,
+        status: int | None,
+        reason: str,
+        at: datetime,
+        transfer_syntax_uid: str = "",
     ) -> None:
         """Note what the destination said of one instance; what it accepted stays accepted.
 
-        `status`: its DIMSE Status, None where it gave none.
+        `status`: its DIMSE Status, None where it gave none. `transfer_syntax_uid`: that it went in; empty: it did not.
         """
         items = tables.delivery_items
         accepted_at = at if state is ItemState.ACCEPTED else None
@@ -154,7 +161,13 @@ class Deliveries:
                     items.c.sop_instance_uid == sop_instance_uid,
                     items.c.state != ItemState.ACCEPTED,
                 )
-                .values(state=state.value, status=status, reason=reason, accepted_at=accepted_at)
+                .values(
+                    state=state.value,
+                    status=status,
+                    reason=reason,
+                    accepted_at=accepted_at,
+                    transfer_syntax_uid=transfer_syntax_uid,
+                )
             )
 
     def leave_out(self, delivery_id: str, sop_instance_uid: str, reason: str, at: datetime) -> None:
@@ -449,6 +462,7 @@ def records_of(connection: Connection, rows: Sequence[Row[Any]]) -> list[Deliver
                 status=item.status,
                 reason=item.reason,
                 accepted_at=item.accepted_at,
+                transfer_syntax_uid=item.transfer_syntax_uid,
             )
         )
     return [_record(row, tuple(by_delivery.get(row.delivery_id, ()))) for row in rows]

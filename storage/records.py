@@ -448,6 +448,8 @@ class DeliveryItem:
     """Last DIMSE Status of the destination."""
     reason: str
     accepted_at: datetime | None
+    transfer_syntax_uid: str = ""
+    """Syntax that it last went in; empty: it did not go yet."""
 
 
 @dataclass(frozen=True)

@@ -307,6 +307,7 @@ delivery_items = Table(
     Column("status", Integer),
     Column("reason", Text, nullable=False, default=""),
     Column("accepted_at", UtcDateTime),
+    Column("transfer_syntax_uid", UID, nullable=False, default="", server_default=""),  # that it went in
     Column("sha256", String(64), nullable=False, server_default=""),  # of an original, as it was when it was asked for
     Index("ix_delivery_items_sop_instance_uid", "sop_instance_uid"),
 )

@@ -10,11 +10,12 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from dicom_node.errors import PeerUnreachable
-from dicom_node.scu.store import Outgoing
+from dicom_node.scu.store import Outgoing, part10_of
 
 _CHUNK = 1 << 20
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
@@ -25,7 +26,8 @@ def put(
 ) -> None:
     """Write instances, in the order given, to `<Study Instance UID>/<SOP Instance UID>.dcm`.
 
-    A file stands under its name when it is on disk in full. One that is there already with the same bytes stays.
+    A file stands under its name when it is on disk in full. One that is there already with the same bytes stays. Each
+    goes in the first syntax that is preferred for it.
 
     Raises
     ------
@@ -39,18 +41,23 @@ def put(
         into.mkdir(exist_ok=True)
         _sync(folder)
         for item in items:
-            _write(item, into / f"{_name(item.sop_instance_uid)}.dcm")
-            on_status(item, 0x0000)
+            syntax = (*item.preferred, item.transfer_syntax_uid)[0]
+            _write(item, syntax, into / f"{_name(item.sop_instance_uid)}.dcm")
+            on_status(replace(item, sent_as=syntax), 0x0000)
     except OSError as error:
         raise PeerUnreachable(f"Folder {folder} cannot be written: {error.strerror or error}.") from error
 
 
 def holds(folder: Path, study_instance_uid: str, item: Outgoing) -> bool:
-    """Tell whether an instance stands in the folder with the bytes that it has here."""
+    """Tell whether an instance stands in the folder with the bytes that it went there with.
+
+    `item.sent_as`: the syntax that it went in; empty: as it is kept.
+    """
     path = folder / _name(study_instance_uid) / f"{_name(item.sop_instance_uid)}.dcm"
     try:
-        with item.open() as ours, path.open("rb") as theirs:
-            return _digest(ours) == _digest(theirs)
+        with contextlib.ExitStack() as files:
+            ours = part10_of(item, item.sent_as or item.transfer_syntax_uid, files)
+            return _digest(ours) == _digest(files.enter_context(path.open("rb")))
     except OSError:
         return False
 
@@ -62,11 +69,11 @@ def _digest(file: BinaryIO) -> bytes:
     return digest.digest()
 
 
-def _write(item: Outgoing, path: Path) -> None:
+def _write(item: Outgoing, syntax: str, path: Path) -> None:
     beside = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        with item.open() as part10, beside.open("xb") as file:
-            shutil.copyfileobj(part10, file)
+        with contextlib.ExitStack() as files, beside.open("xb") as file:
+            shutil.copyfileobj(part10_of(item, syntax, files), file)
             file.flush()
             os.fsync(file.fileno())
         if not (path.exists() and filecmp.cmp(beside, path, shallow=False)):

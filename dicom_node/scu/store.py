@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from pydicom.uid import UID
@@ -42,6 +42,8 @@ class Outgoing:
     """Give its DICOM file (Part 10), seekable, to be read once and closed."""
     preferred: tuple[str, ...] = ()
     """Syntaxes to be asked for before the one that it is kept in, best first; each can be had without loss."""
+    sent_as: str = ""
+    """Syntax that it went in, once it did."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class _Sending:
                 return
             with contextlib.ExitStack() as files:
                 try:
-                    context_id, file, length = self._prepare(link, item, files)
+                    (context_id, syntax), file, length = self._prepare(link, item, files)
                 except NodeError as error:
                     if self.on_refused is None:
                         raise
@@ -172,12 +174,14 @@ class _Sending:
                 answer_within_s = self.timeouts.answer_s + length / SLOWEST_LINK
                 command = store_command(item, next(message_ids), self.originator)
                 status = link.store(context_id, command, file, length, answer_within_s=answer_within_s)
-            self.on_status(item, status)
+            self.on_status(replace(item, sent_as=syntax), status)
 
-    def _prepare(self, link: Link, item: Outgoing, files: contextlib.ExitStack) -> tuple[int, BinaryIO, int]:
-        """Give the context to send an instance in, and its data set in that syntax with its length."""
+    def _prepare(
+        self, link: Link, item: Outgoing, files: contextlib.ExitStack
+    ) -> tuple[tuple[int, str], BinaryIO, int]:
+        """Give the context to send an instance in with its syntax, and its data set in that syntax with its length."""
         wish = self._context_of(link, item)
-        return link.contexts[wish], *data_set_of(item, wish[1], self.transcoder, files)
+        return (link.contexts[wish], wish[1]), *data_set_of(item, wish[1], self.transcoder, files)
 
     def _context_of(self, link: Link, item: Outgoing) -> Wish:
         usable = [wish for wish in contexts_for(item, self.transcoder) if wish in link.contexts]
@@ -203,6 +207,19 @@ def data_set_of(
     length = data_set.seek(0, 2) - begin
     data_set.seek(begin)
     return data_set, length
+
+
+def part10_of(item: Outgoing, syntax: str, files: contextlib.ExitStack) -> BinaryIO:
+    """Give an instance's DICOM file in a syntax that it can be had in, at its first byte.
+
+    `files`: closes what was opened.
+    """
+    part10 = files.enter_context(item.open())
+    if syntax == item.transfer_syntax_uid:
+        return part10
+    made = files.enter_context(NativeTranscoder().transcode(part10, item.transfer_syntax_uid, syntax))
+    made.seek(0)
+    return made
 
 
 def store_command(item: Outgoing, message_id: int, originator: Originator | None) -> dict[int, pdata.Value]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from configs.peers import DeliverByDimse, DeliverByFolder, DeliverByStow, Peer, 
 from configs.settings import DimseSettings
 from dicom_node.scu import folder
 from dicom_node.scu.association import Timeouts
-from dicom_node.scu.store import SLOWEST_LINK, Outgoing, send
+from dicom_node.scu.store import SLOWEST_LINK, Outgoing, part10_of, send
 from dicom_node.scu.transcoding import Transcoder
 from dicom_node.tls import outgoing_context
 from dicomweb import stow_client
@@ -18,6 +19,10 @@ from dicomweb.errors import ServiceRefused
 from dicomweb.http_client import Service, basic
 from inference.results.encodings import syntaxes_for
 from storage.errors import NotKept
+
+#: How a service refuses a transfer syntax: of the instance, or of the whole request.
+#: Source: PS3.18 I.2.2 (Failure Reason C122), RFC 9110 15.5.16.
+_SYNTAX_NOT_SUPPORTED, _UNSUPPORTED_MEDIA_TYPE = 0xC122, 415
 
 OnStatus = Callable[[Outgoing, int], None]
 OnRefused = Callable[[Outgoing, NodeError], None]
@@ -47,14 +52,16 @@ def carry(
     NodeError
         What `outcomes.answer_to_error` knows; and what `on_status` raises.
     """
+    ours = on_refused is None  # originals go as they are kept where that is taken
+    if ours and peer.deliver is not None:
+        wanted = peer.deliver.encodings
+        items = [replace(item, preferred=syntaxes_for(item.sop_class_uid, wanted)) for item in items]
     match peer.deliver:
-        case DeliverByDimse() as deliver:
-            ours = on_refused is None  # originals go as they are kept where that is taken
-            preferred = [replace(i, preferred=syntaxes_for(i.sop_class_uid, deliver.encodings)) for i in items if ours]
+        case DeliverByDimse():
             send(
                 peer,
                 calling_ae_title=peer.answer_as or dimse.ae_title,
-                items=preferred if ours else items,
+                items=items,
                 on_status=on_status,
                 on_refused=on_refused,
                 transcoder=transcoder,
@@ -95,17 +102,33 @@ def _by_stow(
 ) -> None:
     for item in items:
         try:
-            status = _store(service, item, answer_s)
+            sent, status = _store_as_preferred(service, item, answer_s)
         except (ServiceRefused, NotKept) as error:
             if on_refused is None:
                 raise
             on_refused(item, error)
         else:
-            on_status(item, status)
+            on_status(sent, status)
 
 
-def _store(service: Service, item: Outgoing, answer_s: float) -> int:
-    with item.open() as part10:
+def _store_as_preferred(service: Service, item: Outgoing, answer_s: float) -> tuple[Outgoing, int]:
+    """Store an instance in the first of its syntaxes that the service does not refuse; as it is kept comes last."""
+    for syntax in item.preferred:
+        try:
+            status = _store(service, item, syntax, answer_s)
+        except ServiceRefused as error:
+            if error.facts.get("http_status") != _UNSUPPORTED_MEDIA_TYPE:
+                raise
+            continue
+        if status != _SYNTAX_NOT_SUPPORTED:
+            return replace(item, sent_as=syntax), status
+    kept = item.transfer_syntax_uid
+    return replace(item, sent_as=kept), _store(service, item, kept, answer_s)
+
+
+def _store(service: Service, item: Outgoing, syntax: str, answer_s: float) -> int:
+    with contextlib.ExitStack() as files:
+        part10 = part10_of(item, syntax, files)
         length = part10.seek(0, 2)
         part10.seek(0)
         within_s = answer_s + length / SLOWEST_LINK

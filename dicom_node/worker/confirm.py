@@ -256,13 +256,13 @@ class _Asking:
         ]
 
     def _not_in(self, deliver: DeliverByFolder) -> list[str]:
-        return [
-            each.sop_instance_uid
+        went = {item.sop_instance_uid: item.transfer_syntax_uid for item in self._delivery.items}
+        study = self._delivery.study_instance_uid
+        sent = [
+            replace(outgoing(each.sop_instance_uid, self._courier), sent_as=went.get(each.sop_instance_uid, ""))
             for each in self._instances
-            if not folder.holds(
-                deliver.path, self._delivery.study_instance_uid, outgoing(each.sop_instance_uid, self._courier)
-            )
         ]
+        return [item.sop_instance_uid for item in sent if not folder.holds(deliver.path, study, item)]
 
     def _settle(self, missing: Sequence[str], how: str, *, sure: bool) -> None:
         """Record what was found; `sure`: what is missing is not merely slow to appear."""

@@ -94,7 +94,7 @@ def _send(delivery: DeliveryRecord, peer: Peer, courier: CourierParts) -> _Outco
 
     def on_status(outgoing: Outgoing, status: int) -> None:
         answer, item = answer_to_status(status), items[outgoing.sop_instance_uid]
-        note(delivery, outgoing.sop_instance_uid, answer, status, courier)
+        note(delivery, outgoing.sop_instance_uid, answer, status, courier, outgoing.sent_as)
         kind = item.kind.upper()
         if answer.effect is not Effect.ACCEPTED:
             said = Answer(answer.effect, f"{delivery.destination} did not take the {kind}: {answer.meaning}")

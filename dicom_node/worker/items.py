@@ -33,11 +33,17 @@ def outgoing(sop_instance_uid: str, courier: CourierParts) -> Outgoing:
 
 
 def note(
-    delivery: DeliveryRecord, sop_instance_uid: str, answer: Answer, status: int | None, courier: CourierParts
+    delivery: DeliveryRecord,
+    sop_instance_uid: str,
+    answer: Answer,
+    status: int | None,
+    courier: CourierParts,
+    sent_as: str = "",
 ) -> None:
-    """Keep what the destination said of one instance."""
+    """Keep what the destination said of one instance, and the transfer syntax that it went in."""
+    state = _ITEM_STATE[answer.effect]
     courier.deliveries.item_answered(
-        delivery.delivery_id, sop_instance_uid, _ITEM_STATE[answer.effect], status, answer.meaning, courier.now()
+        delivery.delivery_id, sop_instance_uid, state, status, answer.meaning, courier.now(), sent_as
     )
     log.info(
         "instance answered",

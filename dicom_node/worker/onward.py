@@ -92,7 +92,7 @@ class _Attempt:
         self._note(item, answer, None)
 
     def _note(self, item: Outgoing, answer: Answer, status: int | None) -> None:
-        note(self._delivery, item.sop_instance_uid, answer, status, self._courier)
+        note(self._delivery, item.sop_instance_uid, answer, status, self._courier, item.sent_as)
         if answer.effect is Effect.RETRY:
             self.passing = f"{self._delivery.destination} did not take an original: {answer.meaning}"
             self._in_a_row += 1

@@ -36,7 +36,8 @@ from storage.records import DeliveryState, ItemState
 from storage.results import ResultBook
 from tests.builders.commitment import PUSH_MODEL, PUSH_MODEL_INSTANCE
 from tests.builders.dimse import EXPLICIT, IMPLICIT, listening
-from tests.builders.stage import Stage, make_input
+from tests.builders.paper_parts import make_input
+from tests.builders.stage import Stage
 from tests.builders.studies import make_peer
 from tests.builders.work import at, put_findings, put_job, results_of, uid_of
 from tests.integration.test_stow_destination import Fake, http

@@ -110,12 +110,15 @@ def test_only_the_current_attempt_begins(node: Node) -> None:
 def test_what_was_accepted_stays_accepted_over_attempts(node: Node) -> None:
     (delivery_id,) = node.publish("key1", "pacs")
     seg, sr = begin(node, delivery_id).items
-    node.deliveries.item_answered(delivery_id, seg.sop_instance_uid, ItemState.ACCEPTED, 0xB000, "warning", at(2))
+    node.deliveries.item_answered(
+        delivery_id, seg.sop_instance_uid, ItemState.ACCEPTED, 0xB000, "warning", at(2), "1.2.5"
+    )
     node.deliveries.item_answered(delivery_id, sr.sop_instance_uid, ItemState.WAITING, 0xA700, "full", at(2))
     node.deliveries.item_answered(delivery_id, seg.sop_instance_uid, ItemState.WAITING, 0xA700, "full", at(3))
 
     seg, sr = node.deliveries.delivery(delivery_id).items
     assert (seg.state, seg.status, seg.accepted_at) == (ItemState.ACCEPTED, 0xB000, at(2))
+    assert (seg.transfer_syntax_uid, sr.transfer_syntax_uid) == ("1.2.5", "")
     assert (sr.state, sr.status, sr.accepted_at) == (ItemState.WAITING, 0xA700, None)
 
 

@@ -18,7 +18,8 @@ from inference.results.forms import MEASUREMENT_REPORTS, SEGMENTATIONS
 from storage.records import DeliveryRecord, DeliveryState, ItemState
 from tests.builders import fakes
 from tests.builders.ct import encode, make_ct_instance
-from tests.builders.stage import Stage, make_delivery, make_input
+from tests.builders.paper_parts import make_input
+from tests.builders.stage import Stage, make_delivery
 from tests.builders.studies import make_peer
 
 SEG, SR = SEGMENTATIONS["binary"], MEASUREMENT_REPORTS["comprehensive-3d"]

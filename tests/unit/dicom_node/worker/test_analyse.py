@@ -8,7 +8,8 @@ from dicom_node.worker.analyse import analyse, infer, publish
 from dicom_node.worker.keeping import ResultDiffers
 from inference.errors import EngineUnavailable, UnsuitableStudy
 from storage.records import JobState
-from tests.builders.stage import JOB_ID, PaperEngine, PowerCut, Stage, make_input, make_job
+from tests.builders.paper_parts import JOB_ID, PaperEngine, PowerCut, make_input, make_job
+from tests.builders.stage import Stage
 from tests.builders.studies import at, make_peer, make_sender, make_study
 
 

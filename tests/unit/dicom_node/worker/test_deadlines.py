@@ -7,7 +7,7 @@ from typing import Any, cast
 from dicom_node.worker.deadlines import Deadlines
 from storage.errors import IndexUnavailable
 from storage.records import JobState
-from tests.builders.stage import JOB_ID, PaperJobs, make_job
+from tests.builders.paper_parts import JOB_ID, PaperJobs, make_job
 from tests.builders.studies import at
 
 

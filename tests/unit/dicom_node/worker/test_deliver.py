@@ -15,7 +15,8 @@ from dicom_node.worker.deliver import deliver
 from inference.results.forms import MEASUREMENT_REPORTS, SEGMENTATIONS
 from storage.records import DeliveryState, ItemState
 from storage.visibility import NOTE_FORM
-from tests.builders.stage import Stage, make_delivery, make_input
+from tests.builders.paper_parts import make_input
+from tests.builders.stage import Stage, make_delivery
 from tests.builders.studies import at, make_peer
 
 PACS = {"ae_title": "PACS", "port": 104, "deliver": {"by": "dimse"}}
@@ -46,7 +47,7 @@ class Wire:
             self.sent.append(item.sop_instance_uid)
             if answer is None:
                 raise PeerUnreachable("pacs went away before it answered for an instance.")
-            on_status(item, answer)
+            on_status(replace(item, sent_as=item.preferred[0] if item.preferred else item.transfer_syntax_uid), answer)
 
 
 @pytest.fixture
@@ -257,3 +258,11 @@ def test_a_result_that_is_not_kept_any_more_is_no_matter_of_trying_again(stage: 
     stage.index.instances = {}
     assert run(stage)[0] is DeliveryState.FAILED
     assert not wire.sent
+
+
+def test_the_record_says_the_syntax_that_each_instance_left_in(stage: Stage, wire: Wire) -> None:
+    stage.peers = {"pacs": make_peer(**{**PACS, "deliver": {"by": "dimse", "encodings": ["jpeg-2000"]}})}
+    run(stage)
+    assert stage.deliveries.delivery is not None
+    left = [item.transfer_syntax_uid for item in stage.deliveries.delivery.items]
+    assert left == ["1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.1"]

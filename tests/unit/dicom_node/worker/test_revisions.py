@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dicom_node.worker.revisions import RunFacts, revision_reason
-from tests.builders.stage import make_description
+from tests.builders.paper_parts import make_description
 
 
 def make_run(inputs: dict[str, str], series: tuple[str, ...] = ("1.1",), **about: str) -> RunFacts:

@@ -19,7 +19,8 @@ from dicom_node.worker.variants import class_variant, classify
 from inference.errors import PixelWorkStopped
 from storage.errors import Inapplicable
 from storage.records import InstanceRole, VariantRecord, VariantState
-from tests.builders.stage import CT_IMAGE, Stage, make_input
+from tests.builders.paper_parts import CT_IMAGE, make_input
+from tests.builders.stage import Stage
 from tests.builders.studies import at, make_header, make_peer
 
 

@@ -14,7 +14,8 @@ from storage.errors import IndexUnavailable
 from storage.peer_records import Announcement, AnnouncementKind, AnnouncementState, Coverage
 from storage.prior_book import PriorStudy
 from storage.records import InstanceRecord, StudyRecord, StudyState
-from tests.builders.stage import Stage, make_input
+from tests.builders.paper_parts import make_input
+from tests.builders.stage import Stage
 from tests.builders.studies import STUDY_UID, at, make_peer, make_route, make_sender, make_study
 
 
