@@ -188,8 +188,8 @@ def _used() -> str:
         f" report after {REPORT_WITHIN_S:g} s, or without the service, C-FIND (Study Root, image level) by the unique"
         " keys, or by series where there are many; of a STOW-RS service QIDO-RS. What is missing is sent again, at most"
         f" {MOST_SENT_AGAIN} times.\n\n"
-        "STOW-RS, to deliver results: one instance in a request, in the first of the peer's `encodings` that it can have and"
-        " the service does not refuse (C122 or HTTP 415), else as it is kept, `application/dicom` in"
+        "STOW-RS, to deliver results: one instance in a request, in the first of the peer's `encodings` that it can"
+        " have and the service does not refuse (C122 or HTTP 415), else as it is kept, `application/dicom` in"
         " `multipart/related`. Failure Reason and Warning Reason of the instance count as the Status of the same code;"
         " an answer that names another instance is none. Redirects are not followed. Where the answer says nothing of"
         " the instance, by HTTP status:\n\n" + table(("HTTP status", "meaning", "then"), http)

@@ -30,8 +30,6 @@ from storage.records import FindingsRecord, InstanceRecord, Origin, OriginKind, 
 
 log = logging.getLogger(__name__)
 
-#: Findings with the instances of their slices.
-
 #: Sending order, and the order of keeping: an SR never stands here before the SEG that it names.
 _ORDER = {"seg": 0, "capture": 0, "sr": 1, "text": 1, "summary": 1, "pdf": 1}
 
