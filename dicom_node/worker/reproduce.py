@@ -21,8 +21,9 @@ from inference.findings_codec import decode_findings, encode_findings
 from inference.results.charset import quietly
 from inference.results.forms import Form
 from inference.volume import read_volume
-from storage.errors import NotKept
+from storage.errors import Inapplicable, NotKept
 from storage.records import FindingsRecord, ResultRecord
+from storage.visibility import is_note
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,12 @@ def rebuild(sop_instance_uid: str, node: WorkerParts) -> Reproduced:
     ------
     NotKept
         It is no result of this node, or what it was made from is gone.
+    Inapplicable
+        It is a note that takes results back: findings say nothing of it.
     """
     result, record = _found(sop_instance_uid, node)
+    if is_note(result.form):
+        raise Inapplicable("This is a note that takes results back, not made from findings. Reproduce what it names.")
     built = build_from(Material(record, node), Form.of(result.form))
     again = next((each for each in built if str(each.dataset.SOPInstanceUID) == sop_instance_uid), None)
     kept = _kept_bytes(sop_instance_uid, node)

@@ -8,11 +8,12 @@ from sqlalchemy import update
 
 from dicom_node.worker.aftermath import Aftermath
 from dicom_node.worker.analyse import infer, publish
+from dicom_node.worker.reproduce import rebuild
 from dicom_node.worker.retract import judge, tell
 from storage.blobs import LocalBlobs
 from storage.database import Database
 from storage.deletion import Deletion, Named
-from storage.errors import ForbiddenTransition, Undeletable
+from storage.errors import ForbiddenTransition, Inapplicable, Undeletable
 from storage.jobs import Queue
 from storage.ledger_report import account
 from storage.matching import Level, Query
@@ -101,6 +102,15 @@ def test_what_has_not_gone_out_is_withdrawn_and_stays_so(node: RealNode) -> None
     assert node.deliveries.begin(archive.delivery_id, 1, node.later()) is None
     with pytest.raises(ForbiddenTransition):
         node.deliveries.ask_again(archive.delivery_id, "by hand", node.later())
+
+
+def test_a_note_is_not_reproduced_from_findings_and_that_is_said(node: RealNode) -> None:
+    run_key = node.analyse("pacs")
+    node.deliver(to="pacs")
+    take_back(node, run_key)
+    (note,) = notes(node)
+    with pytest.raises(Inapplicable, match="Reproduce what it names"):
+        rebuild(note.items[0].sop_instance_uid, node.worker)
 
 
 def test_an_attempt_in_hand_ends_before_the_note_is_made(node: RealNode) -> None:
