@@ -99,7 +99,9 @@ def ask(
             raise TimeoutError
         return answer
     except (OSError, http.client.HTTPException) as error:
-        what = f"gave no whole answer within {within_s:g} s" if overdue.is_set() else "went away before it answered"
+        # One wait may end by its own time limit a moment before the watchdog has its turn.
+        late = overdue.is_set() or isinstance(error, TimeoutError)
+        what = f"gave no whole answer within {within_s:g} s" if late else "went away before it answered"
         raise ServiceUnreachable(f"{service.url} {what}.") from error
     finally:
         watchdog.cancel()

@@ -34,9 +34,9 @@ from storage.urgency import Priorities
 from tests.builders.ct import encode, make_ct_instance, uid
 from tests.builders.dimse import a_peer, listening
 from tests.builders.orthanc import DICOMWEB, MISSING, PROGRAM, WORKLISTS, Orthanc, orthanc, two_ports
+from tests.builders.serving import served
 from tests.builders.studies import make_peer
 from tests.builders.web import PaperWeb
-from tests.integration.test_dicomweb_client import served
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WANTED = '{"from": ["pacs"], "modalities": ["CT"], "studies": 2}'
@@ -162,7 +162,7 @@ def test_another_node_of_this_kind_gives_them_over_dicomweb(here: Here, tmp_path
     for each in PRIORS:
         other.receive(each)
     try:
-        with served(other) as address:
+        with served(other.app) as address:
             here.peers["pacs"] = make_peer(ask=["priors"], fetch={"by": "dicomweb", "url": f"{address}/dicom-web"})
             fetch = here.ask()
     finally:
