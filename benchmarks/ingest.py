@@ -164,7 +164,7 @@ def idle(listening: Listening, *, associations: int, seconds: float) -> float:
     with contextlib.ExitStack() as stack:
         for _ in range(associations):
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", listening.port), timeout=30))
-            connection.sendall(replay._associate_rq(replay.CT, listening.ae_title))
+            connection.sendall(replay.associate_rq(replay.CT, listening.ae_title))
             if connection.recv(1) != b"\x02":
                 raise RuntimeError(f"not all of {associations} associations were accepted")
         time.sleep(3)
