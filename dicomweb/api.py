@@ -29,6 +29,7 @@ def routes(parts: WebParts, requires: Requires, accesses: Accesses) -> APIRouter
     """Give /api."""
     router = APIRouter(prefix="/api", tags=["node"])
     router.include_router(_studies(parts, requires, accesses))
+    router.include_router(_overlays(parts, requires, accesses))
     router.include_router(_operations(parts, requires))
     router.include_router(correcting.routes(parts, requires))
     router.include_router(_node(parts, requires))
@@ -85,6 +86,13 @@ def _studies(parts: WebParts, requires: Requires, accesses: Accesses) -> APIRout
         text = report_of(parts, study_instance_uid, caller)
         accesses.note(caller, study_instance_uid, "report")
         return PlainTextResponse(text)
+
+    return router
+
+
+def _overlays(parts: WebParts, requires: Requires, accesses: Accesses) -> APIRouter:
+    router = APIRouter()
+    may_read = Depends(requires("read"))
 
     @router.get("/studies/{study_instance_uid}/results/{sop_instance_uid}/overlay/{plane}.png")
     def overlay(
